@@ -1,0 +1,204 @@
+//! The command line.
+//!
+//! Exit codes: 0 success, 1 failure while running, 2 wrong usage or configuration.
+
+mod config;
+mod docs;
+mod run;
+mod token;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::core::BoxError;
+use crate::core::config::{Faults, Layers, Sources};
+use crate::profiles;
+
+/// A failure while running.
+const FAILED: u8 = 1;
+/// Wrong usage or configuration; clap uses the same.
+const MISUSED: u8 = 2;
+
+/// Real-time notification server: WebSocket and webhook fan-out from one binary.
+///
+/// Configuration, later wins: profile < environment < TOML file < flags. The file is
+/// --config, else ./config.toml, else /etc/pushmux/config.toml, else none.
+#[derive(Debug, Parser)]
+#[command(name = "pushmux", version, max_term_width = 100, args_conflicts_with_subcommands = false)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Built-in configuration to start from: notiflux or demo.
+    #[arg(long, global = true, value_name = "NAME")]
+    profile: Option<String>,
+    /// Configuration file.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Name or address to listen on (server.host).
+    #[arg(long, global = true, value_name = "HOST")]
+    host: Option<String>,
+    /// Port to listen on, 0 for any free one (server.port).
+    #[arg(long, global = true, value_name = "PORT")]
+    port: Option<String>,
+    /// Form of the log on stderr (log.format).
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<Format>,
+    /// Say more: -v debug, -vv trace (log.level).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (the default).
+    Run,
+    /// Look at the configuration without running.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Make keys and tokens for auth type jwt.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Print shell completions.
+    Completions {
+        /// The shell to complete for.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, for man(1).
+    Man,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        None | Some(Command::Run) => run::run(&cli.common),
+        Some(Command::Config(command)) => config::run(command, &cli.common),
+        Some(Command::Token(command)) => token::run(command),
+        Some(Command::Completions { shell }) => docs::completions(*shell),
+        Some(Command::Man) => docs::man(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, error }) => {
+            // A closed pipe is nobody's problem here.
+            let _ = writeln!(std::io::stderr(), "{}", chain(&*error));
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Why the program ends with something else than 0.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    error: BoxError,
+}
+
+impl Failure {
+    fn misused(error: impl Into<BoxError>) -> Self {
+        Self { code: MISUSED, error: error.into() }
+    }
+
+    fn failed(error: impl Into<BoxError>) -> Self {
+        Self { code: FAILED, error: error.into() }
+    }
+}
+
+impl From<Faults> for Failure {
+    fn from(faults: Faults) -> Self {
+        Self::misused(faults)
+    }
+}
+
+/// An error and its causes that it does not name itself, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl Common {
+    /// The configuration's layers, with `file` instead of `--config` if there is one.
+    fn layers(&self, file: Option<&PathBuf>) -> Layers {
+        let mut flags = Vec::new();
+        if let Some(host) = &self.host {
+            flags.push(("--host", "server.host", host.clone()));
+        }
+        if let Some(port) = &self.port {
+            flags.push(("--port", "server.port", port.clone()));
+        }
+        if let Some(format) = self.log_format {
+            let name = match format {
+                Format::Text => "text",
+                Format::Json => "json",
+            };
+            flags.push(("--log-format", "log.format", name.to_owned()));
+        }
+        match self.verbose {
+            0 => {}
+            1 => flags.push(("-v", "log.level", "debug".to_owned())),
+            _ => flags.push(("-vv", "log.level", "trace".to_owned())),
+        }
+        let sources = Sources {
+            profile: self.profile.clone(),
+            file: file.or(self.config.as_ref()).cloned(),
+            environment: environment(),
+            flags,
+        };
+        Layers::read(&sources, profiles::ALL)
+    }
+}
+
+/// The environment; what is not UTF-8 can hold no setting of ours.
+fn environment() -> Vec<(String, String)> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
+/// Prints to stdout; a reader that has gone away is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent_and_names_every_profile() {
+        super::Cli::command().debug_assert();
+        let help = super::Cli::command().render_long_help().to_string();
+        for profile in crate::profiles::ALL {
+            assert!(help.contains(profile.name), "{}", profile.name);
+        }
+    }
+}

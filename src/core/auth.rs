@@ -1,0 +1,68 @@
+//! A credential in, a [`Grant`] out. Providers know no HTTP and no topics' meaning.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::BoxError;
+
+/// Says what a credential may do.
+#[async_trait]
+pub trait AuthProvider: Send + Sync {
+    /// Checks `credential`, byte for byte as the client sent it.
+    ///
+    /// # Errors
+    /// [`AuthError::Denied`] when the credential is bad, [`AuthError::Unavailable`]
+    /// when nobody could be asked. Neither carries any part of the credential.
+    async fn authenticate(&self, credential: &str) -> Result<Arc<Grant>, AuthError>;
+
+    /// Makes a credential worth `grant` for `lifetime`, where the provider is able to.
+    ///
+    /// Only providers that hold a signing key of their own can; by default none does.
+    fn issue(&self, _grant: &Grant, _lifetime: Duration) -> Option<String> {
+        None
+    }
+}
+
+/// What a credential allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// Topic names that may be published to.
+    pub publish: Scope,
+    /// Topic names that may be subscribed to.
+    pub subscribe: Scope,
+}
+
+/// A set of topic names, without the protocol instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// No topic.
+    #[default]
+    Nothing,
+    /// Exactly these, compared byte by byte.
+    Topics(HashSet<String>),
+}
+
+impl Scope {
+    /// Whether `topic` is in the set.
+    #[must_use]
+    pub fn covers(&self, topic: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Topics(topics) => topics.contains(topic),
+        }
+    }
+}
+
+/// Why a credential was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The credential is no good; the text says why and is safe to show to the client.
+    #[error("{0}")]
+    Denied(&'static str),
+    /// The provider could not decide, for example because its data base is down.
+    #[error("the auth provider is unavailable")]
+    Unavailable(#[source] BoxError),
+}

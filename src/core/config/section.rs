@@ -1,0 +1,308 @@
+//! From untyped values to a plugin's own configuration type, with every fault at once.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use figment::error::{Actual, Kind};
+use figment::value::{Dict, Value};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::fault::Fault;
+use super::{Layers, find, join};
+
+/// What is configured: the names a section may refer to.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// `[auth.<name>]` tables.
+    pub auth: Vec<String>,
+    /// `[sink.<name>]` tables whose sink takes WebSocket clients.
+    pub live_sinks: Vec<String>,
+    /// What `server.host` will be.
+    pub host: String,
+}
+
+/// One table on its way to become a plugin.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    layers: &'a Layers,
+    names: &'a Names,
+    /// `auth.jwt`, `server` …
+    path: String,
+    values: Dict,
+    /// Found so far, in this and earlier tables.
+    pub faults: &'a mut Vec<Fault>,
+    /// The typed configuration, defaults included, as `config show` prints it.
+    pub effective: &'a mut toml::Table,
+}
+
+impl<'a> Draft<'a> {
+    /// Starts on the table `path`, whose values are `values`.
+    pub fn new(
+        layers: &'a Layers,
+        names: &'a Names,
+        path: &str,
+        values: Dict,
+        faults: &'a mut Vec<Fault>,
+        effective: &'a mut toml::Table,
+    ) -> Self {
+        Self { layers, names, path: path.to_owned(), values, faults, effective }
+    }
+
+    /// Takes a key of core's own out of the table, so that the plugin never sees it.
+    pub fn take<T: DeserializeOwned>(&mut self, key: &str, default: T) -> T {
+        let Some(value) = self.values.remove(key) else {
+            return default;
+        };
+        // One field of a fixed name, so that `extract` can do the work and the mending.
+        let one = Dict::from([("value".to_owned(), value)]);
+        let path = join(&self.path, key);
+        let before = self.faults.len();
+        let found = extract::<One<T>>(self.layers, &path, one, self.faults);
+        for fault in &mut self.faults[before..] {
+            fault.key = fault.key.replacen(&format!("{path}.value"), &path, 1);
+        }
+        found.map_or(default, |one| one.value)
+    }
+
+    /// The typed configuration. Always one, so that checking can go on and find more;
+    /// where a value was bad its default stands in, and the fault is in `faults`.
+    pub fn typed<T: DeserializeOwned + Serialize + Default>(&mut self) -> T {
+        let values = std::mem::take(&mut self.values);
+        let config = extract::<T>(self.layers, &self.path, values, self.faults).unwrap_or_default();
+        if let Ok(toml::Value::Table(table)) = toml::Value::try_from(&config) {
+            self.effective.extend(table);
+        }
+        config
+    }
+
+    /// For checks of values that have the right type.
+    pub fn check(&mut self) -> Check<'_> {
+        Check { layers: self.layers, names: self.names, path: &self.path, faults: self.faults }
+    }
+}
+
+/// A table with one key of a fixed name: what [`Draft::take`] makes of a key of core.
+#[derive(serde::Deserialize)]
+struct One<T> {
+    value: T,
+}
+
+/// Collects what is wrong with values of the right type. Pure: no sockets, no tasks;
+/// reading a file that the configuration names is fine.
+#[derive(Debug)]
+pub struct Check<'a> {
+    layers: &'a Layers,
+    names: &'a Names,
+    path: &'a str,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Check<'_> {
+    /// Reports a fault of `key` in this table: what was found, what would be right.
+    pub fn fault(&mut self, key: &str, message: &str) {
+        self.fault_at(&join(self.path, key), message);
+    }
+
+    /// Reports a fault of a key in another table, by its whole path.
+    pub fn fault_at(&mut self, key: &str, message: &str) {
+        // A value that already failed was replaced by its default: no second complaint.
+        let within = |fault: &Fault| {
+            fault.key.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        if !self.faults.iter().any(within) {
+            self.faults.push(self.layers.fault(key, message));
+        }
+    }
+
+    /// `value` must be within `allowed`.
+    pub fn range<T: PartialOrd + Display + Copy>(
+        &mut self,
+        key: &str,
+        value: T,
+        allowed: RangeInclusive<T>,
+    ) {
+        if !allowed.contains(&value) {
+            self.fault(
+                key,
+                &format!(
+                    "found {value}, expected a number from {} to {}",
+                    allowed.start(),
+                    allowed.end()
+                ),
+            );
+        }
+    }
+
+    /// `value` must be within `allowed`.
+    pub fn duration(&mut self, key: &str, value: Duration, allowed: RangeInclusive<Duration>) {
+        if !allowed.contains(&value) {
+            let [found, from, to] =
+                [&value, allowed.start(), allowed.end()].map(|d| humantime::format_duration(*d));
+            self.fault(key, &format!("found {found}, expected a duration from {from} to {to}"));
+        }
+    }
+
+    /// `name` must be an `[auth.<name>]` table.
+    pub fn auth(&mut self, key: &str, name: &str) {
+        self.reference(key, name, "auth", &self.names.auth);
+    }
+
+    /// `name` must be a `[sink.<name>]` table whose type takes WebSocket clients.
+    pub fn live_sink(&mut self, key: &str, name: &str) {
+        self.reference(key, name, "sink", &self.names.live_sinks);
+    }
+
+    /// What `server.host` is set to.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.names.host
+    }
+
+    /// The variable that sets `key` of this table.
+    #[must_use]
+    pub fn variable(&self, key: &str) -> String {
+        super::env::variable(&join(self.path, key))
+    }
+
+    fn reference(&mut self, key: &str, name: &str, kind: &str, known: &[String]) {
+        if known.iter().any(|known| known == name) {
+            return;
+        }
+        let what = if kind == "sink" { " for WebSocket clients" } else { "" };
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        self.fault(key, &format!("no [{kind}.{name}]{what} is configured; there is: {known}"));
+    }
+}
+
+/// Deserializes, and on each fault takes the bad value out and goes on.
+fn extract<T: DeserializeOwned>(
+    layers: &Layers,
+    path: &str,
+    mut values: Dict,
+    faults: &mut Vec<Fault>,
+) -> Option<T> {
+    let mut retyped = Vec::new();
+    loop {
+        let error = match Value::from(values.clone()).deserialize::<T>() {
+            Ok(config) => return Some(config),
+            Err(error) => error,
+        };
+        let key = error.path.join(".");
+        if !retyped.contains(&key) && retype(layers, &mut values, &key) {
+            retyped.push(key);
+            continue;
+        }
+        // A value from the environment is shown as it was written there.
+        let original = join(path, &key);
+        faults.push(layers.fault(&original, describe(&error.kind, &error.path)));
+        if !remove(&mut values, &error.path) {
+            return None;
+        }
+    }
+}
+
+/// Variables and flags are text. When a key wants something else, its text is read as
+/// a TOML value: `8080`, `true`, `["a", "b"]`.
+fn retype(layers: &Layers, values: &mut Dict, key: &str) -> bool {
+    let mut around = key;
+    let target = loop {
+        match find(values, around) {
+            Some(Value::String(_, _)) => break around.to_owned(),
+            _ => match around.rsplit_once('.') {
+                Some((parent, _)) => around = parent,
+                None => return false,
+            },
+        }
+    };
+    let Some(value) = find_mut(values, &target) else { return false };
+    let Value::String(tag, text) = value else { return false };
+    if !layers.is_text(&Value::String(*tag, String::new())) {
+        return false;
+    }
+    let parsed = super::file::File::parse("", &format!("value = {text}"));
+    match parsed.values.get("value") {
+        Some(typed) if parsed.faults.is_empty() && parsed.values.len() == 1 => {
+            *value = typed.clone();
+            true
+        }
+        _ => false,
+    }
+}
+
+fn find_mut<'a>(dict: &'a mut Dict, key: &str) -> Option<&'a mut Value> {
+    let (first, rest) = key.split_once('.').map_or((key, None), |(a, b)| (a, Some(b)));
+    match (dict.get_mut(first)?, rest) {
+        (value, None) => Some(value),
+        (Value::Dict(_, dict), Some(rest)) => find_mut(dict, rest),
+        _ => None,
+    }
+}
+
+/// Removes what `path` names; the whole array when it is an element of one, since the
+/// places of the others would shift. False when there was nothing to remove.
+fn remove(values: &mut Dict, path: &[String]) -> bool {
+    let Some((first, rest)) = path.split_first() else {
+        return false;
+    };
+    if let (Some(Value::Dict(_, inner)), false) = (values.get_mut(first), rest.is_empty())
+        && remove(inner, rest)
+    {
+        return true;
+    }
+    values.remove(first).is_some()
+}
+
+fn describe(kind: &Kind, path: &[String]) -> String {
+    let list = |expected: &[&str]| match expected {
+        [] => "none here".to_owned(),
+        [one] => format!("`{one}`"),
+        many => {
+            let quoted: Vec<_> = many.iter().map(|name| format!("`{name}`")).collect();
+            format!("one of {}", quoted.join(", "))
+        }
+    };
+    match kind {
+        Kind::Message(message) => message.clone(),
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            format!("found {}, expected {}", actual(found), plain(expected))
+        }
+        Kind::UnknownVariant(found, expected) => {
+            format!("found {found:?}, expected {}", list(expected))
+        }
+        Kind::UnknownField(found, expected) => {
+            let name = path.last().unwrap_or(found);
+            format!("unknown field `{name}`, expected {}", list(expected))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A found value in words.
+pub(super) fn actual(found: &Actual) -> String {
+    match found {
+        Actual::Bool(yes) => yes.to_string(),
+        Actual::Unsigned(number) => number.to_string(),
+        Actual::Signed(number) => number.to_string(),
+        Actual::Float(number) => number.to_string(),
+        Actual::Str(text) => format!("string {text:?}"),
+        Actual::Seq => "an array".to_owned(),
+        Actual::Map => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// serde names Rust types; users know numbers.
+fn plain(expected: &str) -> String {
+    match expected {
+        "u8" => "a number from 0 to 255".into(),
+        "u16" => "a number from 0 to 65535".into(),
+        "u32" => "a number from 0 to 4294967295".into(),
+        "u64" | "usize" => "a whole number from 0".into(),
+        "i64" | "isize" => "a whole number".into(),
+        "a boolean" => "true or false".into(),
+        "a sequence" => "an array".into(),
+        other => other.to_owned(),
+    }
+}

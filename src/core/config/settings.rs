@@ -1,0 +1,126 @@
+//! The keys of core itself: `[server]` and `[log]`.
+
+use std::num::NonZero;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::section::Check;
+
+/// `[server]`: the listener and its limits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Name or address to listen on.
+    pub host: String,
+    /// Port to listen on; 0 lets the system choose one.
+    pub port: u16,
+    /// Threads that run the server; one per core by default.
+    pub workers: usize,
+    /// How long a request head may take, and how long a connection may idle between
+    /// two requests.
+    #[serde(with = "super::duration")]
+    pub header_timeout: Duration,
+    /// How long a request body may take.
+    #[serde(with = "super::duration")]
+    pub body_timeout: Duration,
+    /// Largest request head in bytes.
+    pub max_head_bytes: usize,
+    /// Most header lines in a request.
+    pub max_headers: usize,
+    /// How long a stop may take before what is left is cut off.
+    #[serde(with = "super::duration")]
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".into(),
+            port: 8080,
+            workers: std::thread::available_parallelism().map_or(1, NonZero::get),
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(30),
+            max_head_bytes: 16 * 1024,
+            max_headers: 100,
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Server {
+    pub(in crate::core) fn check(&self, check: &mut Check<'_>) {
+        if self.host.is_empty() {
+            check.fault("host", "found an empty text, expected a name or an address");
+        }
+        // Below this hyper panics; above, one head could hold a megabyte per connection.
+        check.range("max_head_bytes", self.max_head_bytes, 8 * 1024..=1024 * 1024);
+        check.range("max_headers", self.max_headers, 1..=10_000);
+        check.range("workers", self.workers, 1..=1024);
+        let allowed = Duration::from_millis(1)..=Duration::from_secs(3600);
+        check.duration("header_timeout", self.header_timeout, allowed.clone());
+        check.duration("body_timeout", self.body_timeout, allowed.clone());
+        check.duration("shutdown_timeout", self.shutdown_timeout, allowed);
+    }
+}
+
+/// `[log]`: what goes to stderr.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, `off`, or a list of directives such
+    /// as `info,pushmux::plugins=debug`.
+    pub level: String,
+    /// One line of text, or one JSON object, per event.
+    pub format: LogFormat,
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+impl Log {
+    /// The filter for `level`.
+    ///
+    /// A single word speaks of pushmux alone; libraries stay at `warn`, since at
+    /// `trace` some of them print what they read from a socket.
+    ///
+    /// # Errors
+    /// What is wrong with the directives.
+    pub fn filter(&self) -> Result<tracing_subscriber::EnvFilter, String> {
+        let plain = self.level.parse::<tracing_subscriber::filter::LevelFilter>();
+        let directives = match plain {
+            Ok(level) if level < tracing_subscriber::filter::LevelFilter::WARN => level.to_string(),
+            Ok(level) => format!("warn,pushmux={level}"),
+            Err(_) => self.level.clone(),
+        };
+        tracing_subscriber::EnvFilter::builder()
+            .parse(directives)
+            .map_err(|error| error.to_string())
+    }
+
+    pub(in crate::core) fn check(&self, check: &mut Check<'_>) {
+        if let Err(error) = self.filter() {
+            check.fault(
+                "level",
+                &format!(
+                    "found {:?}, expected error, warn, info, debug, trace, off or a list of directives such as \"info,pushmux::plugins=debug\" ({error})",
+                    self.level
+                ),
+            );
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The whole configuration, typed and checked: what `config check`, `config show` and
+//! `run` have in common.
+
+use std::collections::HashSet;
+
+use figment::value::{Dict, Value};
+
+use super::config::{Draft, Fault, Faults, Layers, Log, Names, Server};
+use super::message::Pattern;
+use super::plugin::{AuthBuild, Make, Plugin, ProtocolBuild, SinkBuild};
+
+/// The kinds of plugin, in the order they are built; also the names of their tables.
+const KINDS: [&str; 3] = ["auth", "sink", "protocol"];
+
+/// A configuration without a fault, ready to be built.
+pub struct Plan {
+    /// `[server]`.
+    pub server: Server,
+    /// `[log]`.
+    pub log: Log,
+    pub(super) auth: Vec<(String, AuthBuild)>,
+    pub(super) sinks: Vec<(String, Vec<Pattern>, SinkBuild)>,
+    pub(super) protocols: Vec<(String, ProtocolBuild)>,
+}
+
+/// What a check found out.
+pub struct Checked {
+    plan: Plan,
+    /// Every value in force, defaults included.
+    pub effective: toml::Table,
+    /// What is wrong; empty when the configuration can run.
+    pub faults: Vec<Fault>,
+}
+
+impl Checked {
+    /// The plan, when there is no fault.
+    ///
+    /// # Errors
+    /// All faults, in the order of the file.
+    pub fn plan(self) -> Result<Plan, Faults> {
+        if self.faults.is_empty() { Ok(self.plan) } else { Err(Faults(self.faults)) }
+    }
+}
+
+/// Types and checks every table against the plugin list.
+#[must_use]
+pub fn check(layers: &Layers, plugins: &[Plugin]) -> Checked {
+    let mut faults = layers.faults().to_vec();
+    let mut tables = tables(layers, &mut faults);
+    let mut effective = toml::Table::new();
+    let mut names = Names::default();
+    let mut take = |key: &str| match tables.core.remove(key) {
+        Some(Value::Dict(_, dict)) => dict,
+        _ => Dict::new(),
+    };
+    let (server, log) = (take("server"), take("log"));
+
+    let mut table = toml::Table::new();
+    let mut draft = Draft::new(layers, &names, "server", server, &mut faults, &mut table);
+    let server: Server = draft.typed();
+    server.check(&mut draft.check());
+    effective.insert("server".into(), table.into());
+
+    let mut table = toml::Table::new();
+    let mut draft = Draft::new(layers, &names, "log", log, &mut faults, &mut table);
+    let log: Log = draft.typed();
+    log.check(&mut draft.check());
+    effective.insert("log".into(), table.into());
+
+    let mut plan = Plan { server, log, auth: vec![], sinks: vec![], protocols: vec![] };
+    names.host.clone_from(&plan.server.host);
+    name(&tables.plugins, plugins, &mut names);
+    for entry in tables.plugins {
+        let mut table = toml::Table::new();
+        let path = format!("{}.{}", entry.kind, entry.name);
+        let draft = Draft::new(layers, &names, &path, entry.values, &mut faults, &mut table);
+        add(&mut plan, entry.kind, &entry.name, plugins, draft, layers);
+        let kind = effective.entry(entry.kind).or_insert_with(|| toml::Table::new().into());
+        if let Some(kind) = kind.as_table_mut() {
+            kind.insert(entry.name, table.into());
+        }
+    }
+    if plan.protocols.is_empty() && faults.is_empty() {
+        faults.push(layers.fault(
+            "protocol",
+            "nothing to serve: no [protocol.…] is configured; add one to config.toml or choose a profile, such as --profile notiflux or --profile demo",
+        ));
+    }
+    // What a broken line leaves behind is no fault of its own.
+    let broken: HashSet<_> =
+        faults.iter().filter(|f| f.key.is_empty()).filter_map(|f| f.line).collect();
+    faults.retain(|fault| {
+        fault.key.is_empty() || !fault.line.is_some_and(|line| broken.contains(&line))
+    });
+    // In the order of the file; what has no line keeps its place in front.
+    faults.sort_by_key(|fault| fault.line);
+    Checked { plan, effective, faults }
+}
+
+/// The tables as they were written, sorted by what they configure.
+#[derive(Default)]
+struct Tables {
+    core: Dict,
+    plugins: Vec<Entry>,
+}
+
+struct Entry {
+    kind: &'static str,
+    name: String,
+    values: Dict,
+}
+
+fn tables(layers: &Layers, faults: &mut Vec<Fault>) -> Tables {
+    let mut tables = Tables::default();
+    for (section, value) in layers.values() {
+        let kind = KINDS.into_iter().find(|kind| kind == section);
+        if kind.is_none() && !matches!(section.as_str(), "server" | "log") {
+            faults.push(layers.fault(
+                section,
+                format!("unknown section `{section}`, expected one of `profile`, `server`, `log`, `auth`, `sink`, `protocol`"),
+            ));
+            continue;
+        }
+        let Value::Dict(_, dict) = value else {
+            faults.push(
+                layers.fault(section, format!("found a value, expected a table: [{section}]")),
+            );
+            continue;
+        };
+        let Some(kind) = kind else {
+            tables.core.insert(section.clone(), value.clone());
+            continue;
+        };
+        for (name, value) in dict {
+            let path = format!("{kind}.{name}");
+            let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+            let fault = match value {
+                Value::Dict(_, values) if name.chars().all(plain) && !name.is_empty() => {
+                    let values = values.clone();
+                    tables.plugins.push(Entry { kind, name: name.clone(), values });
+                    continue;
+                }
+                Value::Dict(..) => {
+                    format!("found the name {name:?}, expected letters, digits, `_` or `-`")
+                }
+                _ => format!("found a value, expected a table: [{path}]"),
+            };
+            faults.push(layers.fault(&path, fault));
+        }
+    }
+    let order = |entry: &Entry| KINDS.iter().position(|kind| *kind == entry.kind);
+    tables.plugins.sort_by_key(order);
+    tables
+}
+
+/// Collects the names that other tables may refer to.
+fn name(entries: &[Entry], plugins: &[Plugin], names: &mut Names) {
+    for entry in entries {
+        let type_name = match entry.values.get("type") {
+            Some(Value::String(_, name)) => name,
+            _ => &entry.name,
+        };
+        let plugin = plugins.iter().find(|p| p.kind() == entry.kind && p.name == type_name);
+        match plugin.map(|plugin| plugin.make) {
+            Some(Make::Auth(_)) => names.auth.push(entry.name.clone()),
+            Some(Make::Sink { live: true, .. }) => names.live_sinks.push(entry.name.clone()),
+            _ => {}
+        }
+    }
+}
+
+/// Drafts one plugin and adds it to the plan.
+fn add(
+    plan: &mut Plan,
+    kind: &str,
+    name: &str,
+    plugins: &[Plugin],
+    mut draft: Draft<'_>,
+    layers: &Layers,
+) {
+    let type_name: String = draft.take("type", name.to_owned());
+    draft.effective.insert("type".into(), type_name.clone().into());
+    let known = || plugins.iter().filter(|plugin| plugin.kind() == kind);
+    let Some(plugin) = known().find(|plugin| plugin.name == type_name) else {
+        let names: Vec<_> = known().map(|plugin| plugin.name).collect();
+        let fault =
+            format!("unknown {kind} type `{type_name}`, expected one of: {}", names.join(", "));
+        draft.faults.push(layers.fault(&format!("{kind}.{name}.type"), fault));
+        return;
+    };
+    match plugin.make {
+        Make::Auth(make) => plan.auth.push((name.to_owned(), make(&mut draft))),
+        Make::Protocol(make) => plan.protocols.push((name.to_owned(), make(&mut draft))),
+        Make::Sink { draft: make, .. } => {
+            let texts: Vec<String> = draft.take("topics", vec!["*".to_owned()]);
+            let patterns = texts.iter().filter_map(|text| match Pattern::parse(text) {
+                Ok(pattern) => Some(pattern),
+                Err(message) => {
+                    draft.check().fault("topics", &message);
+                    None
+                }
+            });
+            let patterns = patterns.collect();
+            draft.effective.insert("topics".into(), texts.clone().into());
+            plan.sinks.push((name.to_owned(), patterns, make(&mut draft)));
+        }
+    }
+}

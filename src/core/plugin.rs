@@ -1,0 +1,210 @@
+//! What a plugin is: a name, a kind, and how to make it from a table.
+//!
+//! A plugin's life: **parse** and **check** (pure, [`FromConfig::check`]), **build**
+//! (effects, but no tasks of its own before it has everything), **run** (tasks, on the
+//! [`Jobs`] it was given). There is no registry but the `const` list in
+//! `plugins::ALL`: it can be read, and it is tested as data.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::BoxError;
+use super::auth::AuthProvider;
+use super::config::{Check, Draft};
+use super::protocol::Protocol;
+use super::router::Router;
+use super::sink::{LiveSink, Sink};
+
+/// One entry of the plugin list.
+#[derive(Clone, Copy, Debug)]
+pub struct Plugin {
+    /// What `type = "…"` says in the configuration; unique within its kind.
+    pub name: &'static str,
+    pub(super) make: Make,
+}
+
+/// How a plugin of each kind is drafted from its table.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Make {
+    Auth(fn(&mut Draft<'_>) -> AuthBuild),
+    Sink { live: bool, draft: fn(&mut Draft<'_>) -> SinkBuild },
+    Protocol(fn(&mut Draft<'_>) -> ProtocolBuild),
+}
+
+/// A checked configuration that waits to become a `T`.
+pub(super) type Build<Cx, T> =
+    Box<dyn FnOnce(Cx) -> Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>> + Send>;
+pub(super) type AuthBuild = Build<AuthCx, Arc<dyn AuthProvider>>;
+pub(super) type SinkBuild = Build<SinkCx, BuiltSink>;
+pub(super) type ProtocolBuild = Build<ProtocolCx, Arc<dyn Protocol>>;
+
+/// A sink, and the same sink as a live one if it is.
+pub(super) struct BuiltSink {
+    pub sink: Arc<dyn Sink>,
+    pub live: Option<Arc<dyn LiveSink>>,
+}
+
+impl Plugin {
+    /// An auth provider plugin.
+    #[must_use]
+    pub const fn auth<P: AuthProvider + FromConfig<AuthCx> + 'static>(name: &'static str) -> Self {
+        let make = Make::Auth(|draft| builder::<P, _, _>(draft, |built| built as _));
+        Self { name, make }
+    }
+
+    /// A sink plugin without clients of its own.
+    #[must_use]
+    pub const fn sink<P: Sink + FromConfig<SinkCx> + 'static>(name: &'static str) -> Self {
+        let draft = |draft: &mut Draft<'_>| {
+            builder::<P, _, _>(draft, |sink| BuiltSink { sink, live: None })
+        };
+        Self { name, make: Make::Sink { live: false, draft } }
+    }
+
+    /// A sink plugin that takes WebSocket clients.
+    #[must_use]
+    pub const fn live_sink<P: LiveSink + FromConfig<SinkCx> + 'static>(name: &'static str) -> Self {
+        let draft = |draft: &mut Draft<'_>| {
+            builder::<P, _, _>(draft, |sink| BuiltSink { sink: sink.clone(), live: Some(sink) })
+        };
+        Self { name, make: Make::Sink { live: true, draft } }
+    }
+
+    /// A protocol plugin.
+    #[must_use]
+    pub const fn protocol<P: Protocol + FromConfig<ProtocolCx> + 'static>(
+        name: &'static str,
+    ) -> Self {
+        let make = Make::Protocol(|draft| builder::<P, _, _>(draft, |built| built as _));
+        Self { name, make }
+    }
+
+    /// The first word of the tables this plugin is configured in.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.make {
+            Make::Auth(_) => "auth",
+            Make::Sink { .. } => "sink",
+            Make::Protocol(_) => "protocol",
+        }
+    }
+}
+
+fn builder<P, Cx, T>(draft: &mut Draft<'_>, finish: fn(Arc<P>) -> T) -> Build<Cx, T>
+where
+    P: FromConfig<Cx> + 'static,
+    Cx: Send + 'static,
+    T: 'static,
+{
+    let config: P::Config = draft.typed();
+    P::check(&config, &mut draft.check());
+    Box::new(move |cx| Box::pin(async move { Ok(finish(Arc::new(P::build(config, cx).await?))) }))
+}
+
+/// Makes a plugin from its own table.
+pub trait FromConfig<Cx>: Sized + Send + Sync {
+    /// The plugin's keys, each with a default, so that the example file and
+    /// `config show` can list them. Use `#[serde(default, deny_unknown_fields)]`.
+    type Config: DeserializeOwned + Serialize + Default + Send;
+
+    /// Reports everything that types cannot: ranges, references, unreadable files.
+    fn check(_config: &Self::Config, _check: &mut Check<'_>) {}
+
+    /// Makes the plugin. Only called when no fault was found anywhere.
+    ///
+    /// # Errors
+    /// What could not be had at start, such as a file that has gone since the check.
+    fn build(config: Self::Config, cx: Cx) -> impl Future<Output = Result<Self, BoxError>> + Send;
+}
+
+/// What an auth provider is given.
+#[derive(Debug)]
+pub struct AuthCx {
+    /// `<name>` of `[auth.<name>]`, for the log.
+    pub name: String,
+}
+
+/// What a sink is given.
+#[derive(Debug)]
+pub struct SinkCx {
+    /// `<name>` of `[sink.<name>]`, for the log.
+    pub name: String,
+    /// Where its tasks run.
+    pub jobs: Jobs,
+}
+
+/// What a protocol is given. The only one that holds the router: a sink cannot
+/// publish and an auth provider cannot route, so loops cannot be written.
+pub struct ProtocolCx {
+    /// `<name>` of `[protocol.<name>]`: the first part of its topics.
+    pub name: String,
+    /// The way to the sinks.
+    pub router: Arc<Router>,
+    /// How long a request body may take.
+    pub body_timeout: Duration,
+    pub(super) auth: Arc<HashMap<String, Arc<dyn AuthProvider>>>,
+    pub(super) live_sinks: Arc<HashMap<String, Arc<dyn LiveSink>>>,
+}
+
+impl ProtocolCx {
+    /// The provider `[auth.<name>]`.
+    ///
+    /// # Errors
+    /// When there is none; [`Check::auth`] says so before.
+    pub fn auth(&self, name: &str) -> Result<Arc<dyn AuthProvider>, BoxError> {
+        let found = self.auth.get(name).cloned();
+        found.ok_or_else(|| format!("no [auth.{name}] is configured").into())
+    }
+
+    /// The live sink `[sink.<name>]`.
+    ///
+    /// # Errors
+    /// When there is none; [`Check::live_sink`] says so before.
+    pub fn live_sink(&self, name: &str) -> Result<Arc<dyn LiveSink>, BoxError> {
+        let found = self.live_sinks.get(name).cloned();
+        found.ok_or_else(|| format!("no [sink.{name}] is configured").into())
+    }
+}
+
+/// Tasks that the server waits for when it stops, and the word to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Jobs {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Jobs {
+    /// Runs `task`. It must end soon after [`Self::stopping`] resolves.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task);
+    }
+
+    /// Resolves when the server has begun to stop.
+    pub fn stopping(&self) -> tokio_util::sync::WaitForCancellationFuture<'_> {
+        self.stop.cancelled()
+    }
+
+    /// Tells every task to stop.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+    }
+
+    /// Resolves when every task has ended; [`Self::stop`] must have been called.
+    pub(super) async fn ended(&self) {
+        self.tracker.wait().await;
+    }
+
+    /// How many tasks are running.
+    pub(super) fn running(&self) -> usize {
+        self.tracker.len()
+    }
+}

@@ -1,0 +1,23 @@
+//! A protocol is an HTTP and WebSocket surface: it turns requests into messages.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+/// What clients and publishers speak.
+pub trait Protocol: Send + Sync {
+    /// Every route of the protocol, with an answer for every request it matches.
+    ///
+    /// What it rejects is offered to the next protocol and in the end answered with
+    /// an empty 404.
+    fn routes(self: Arc<Self>) -> BoxedFilter<(Response,)>;
+
+    /// Text for the terminal once the server listens on `address`; none by default.
+    ///
+    /// Printed to stdout, never logged, so it may hold what a log must not.
+    fn greeting(&self, _address: SocketAddr) -> Option<String> {
+        None
+    }
+}

@@ -1,0 +1,69 @@
+//! Hands each message to the sinks that want its topic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::message::{Frame, Message, Pattern, Topic};
+use super::sink::{Delivery, Sink};
+
+/// The way from protocols to sinks. Made once, then read only.
+#[derive(Default)]
+pub struct Router {
+    routes: Vec<Route>,
+    published: AtomicU64,
+}
+
+struct Route {
+    topics: Vec<Pattern>,
+    sink: Arc<dyn Sink>,
+}
+
+impl Router {
+    /// Adds a sink that takes every topic one of `topics` matches.
+    pub(super) fn add(&mut self, topics: Vec<Pattern>, sink: Arc<dyn Sink>) {
+        self.routes.push(Route { topics, sink });
+    }
+
+    /// Gives a message to every sink that takes its topic, before it returns.
+    ///
+    /// Not async on purpose: a publisher that goes away cannot cancel a fan-out
+    /// half-way, and the answer can say what was delivered.
+    pub fn publish(&self, topic: Topic, frame: Frame) -> Delivery {
+        let message = Arc::new(Message {
+            id: self.published.fetch_add(1, Ordering::Relaxed) + 1,
+            topic,
+            frame,
+        });
+        let mut total = Delivery::default();
+        for route in &self.routes {
+            if route.topics.iter().any(|pattern| pattern.matches(&message.topic)) {
+                total += route.sink.deliver(&message);
+            }
+        }
+        total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Count(usize);
+
+    impl Sink for Count {
+        fn deliver(&self, _: &Arc<Message>) -> Delivery {
+            Delivery { accepted: self.0, dropped: 1 }
+        }
+    }
+
+    #[test]
+    fn only_matching_sinks_are_asked_and_their_answers_are_summed() {
+        let mut router = Router::default();
+        router.add(vec![Pattern::parse("a/*").unwrap()], Arc::new(Count(1)));
+        router.add(vec![Pattern::parse("*").unwrap()], Arc::new(Count(10)));
+        router.add(vec![], Arc::new(Count(100)));
+        let publish = |instance| router.publish(Topic::new(instance, "x"), "m".into());
+        assert_eq!((publish("a").accepted, publish("b").accepted), (11, 10));
+        assert_eq!(publish("a").dropped, 2);
+    }
+}

@@ -1,0 +1,45 @@
+//! Where messages go: every sink takes them, a live sink has clients on the line.
+
+use std::ops::AddAssign;
+use std::sync::Arc;
+
+use hyper::upgrade::OnUpgrade;
+
+use super::message::Message;
+use super::session::Session;
+
+/// Takes messages. It never waits: it takes a message or says that it did not.
+///
+/// `deliver` is called on the publisher's task, so it must return within the time
+/// it takes to hand over bytes; whatever can block goes behind a bounded queue.
+pub trait Sink: Send + Sync {
+    /// Takes `message` for every receiver this sink has for its topic.
+    fn deliver(&self, message: &Arc<Message>) -> Delivery;
+}
+
+/// A sink whose receivers are WebSocket clients of a protocol.
+pub trait LiveSink: Sink {
+    /// Takes over a connection that a protocol has just answered with 101.
+    ///
+    /// The sink drives it from here: socket to [`Session`], hub to socket, pings,
+    /// deadlines, close. It belongs to the sink's own tasks and ends on shutdown.
+    fn accept(&self, upgrade: OnUpgrade, session: Box<dyn Session>);
+}
+
+/// What became of one message at one sink, or summed over several.
+#[must_use]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Receivers that got the message written or queued.
+    pub accepted: usize,
+    /// Receivers that should have got it and did not: their queue was full or their
+    /// connection was already ending. The sink counts each with its reason.
+    pub dropped: usize,
+}
+
+impl AddAssign for Delivery {
+    fn add_assign(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.dropped += other.dropped;
+    }
+}

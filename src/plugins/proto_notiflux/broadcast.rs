@@ -1,0 +1,186 @@
+//! `POST /broadcast`: from body to router.
+
+use std::io::Read;
+use std::time::Duration;
+
+use bytes::Buf;
+use futures_util::Stream;
+use http::StatusCode;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use serde::Deserialize;
+use serde_json::json;
+use tracing::info;
+use warp::reply::Response;
+
+use super::{Config, Shared};
+use crate::core::auth::AuthError;
+use crate::core::http::{self as answer, BodyError};
+use crate::core::message::Topic;
+use crate::core::router::Router;
+
+/// The body. The name of the struct is on the wire: serde puts it into two of the
+/// errors that publishers see, as it did with the original.
+#[derive(Debug, Deserialize)]
+pub(super) struct BroadcastPayload {
+    topic: String,
+    message: String,
+    token: String,
+}
+
+/// Why a body was refused, with the words of the original where it has any.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("Content type error")]
+    ContentType,
+    #[error("Content encoding `{0}` is not supported, send gzip, deflate or none")]
+    Encoding(String),
+    #[error("Content encoding error: the body is not what Content-Encoding says")]
+    Compressed,
+    #[error("JSON payload ({length} bytes) is larger than allowed (limit: {limit} bytes).")]
+    Announced { length: u64, limit: usize },
+    #[error("JSON payload has exceeded limit ({0} bytes).")]
+    TooLarge(usize),
+    #[error("The request body did not arrive in time")]
+    TimedOut,
+    #[error("The request body is incomplete")]
+    Broken,
+    #[error("Json deserialize error: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Refusal {
+    pub(super) fn answer(&self) -> Response {
+        let status = match self {
+            Self::Announced { .. } | Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::ContentType | Self::Compressed | Self::Broken | Self::Json(_) => {
+                StatusCode::BAD_REQUEST
+            }
+        };
+        answer::text(status, self.to_string())
+    }
+}
+
+/// Reads and decodes a body. Content type first, then size, then JSON, like the original.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    config: &Config,
+    timeout: Duration,
+) -> Result<BroadcastPayload, Refusal> {
+    let limit = config.max_body_bytes;
+    let json = is_json(headers);
+    // Read even when it will be refused: see `read_body` on clients that write first.
+    let body = answer::read_body(headers, body, limit, timeout).await;
+    if !json {
+        return Err(Refusal::ContentType);
+    }
+    let body = body.map_err(|error| match error {
+        BodyError::Announced(length) => Refusal::Announced { length, limit },
+        BodyError::TooLarge => Refusal::TooLarge(limit),
+        BodyError::TimedOut => Refusal::TimedOut,
+        BodyError::Broken => Refusal::Broken,
+    })?;
+    let body = decompress(headers, body, limit)?;
+    Ok(serde_json::from_slice(&body)?)
+}
+
+/// Whether the content type is JSON: subtype `json` or suffix `+json`, any main type,
+/// any letter case, parameters allowed.
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let Some((main, subtype)) = essence.split_once('/') else { return false };
+    let token = |text: &str| !text.is_empty() && !text.contains(char::is_whitespace);
+    token(main) && token(subtype) && (subtype == "json" || subtype.ends_with("+json"))
+}
+
+fn decompress(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Result<Vec<u8>, Refusal> {
+    let encoding =
+        headers.get(CONTENT_ENCODING).map_or("identity", |value| value.to_str().unwrap_or("?"));
+    let decoder: &mut dyn Read = match encoding.trim().to_ascii_lowercase().as_str() {
+        "identity" | "" => return Ok(body),
+        "gzip" | "x-gzip" => &mut flate2::read::GzDecoder::new(&*body),
+        "deflate" => &mut flate2::read::ZlibDecoder::new(&*body),
+        other => return Err(Refusal::Encoding(other.to_owned())),
+    };
+    let mut plain = Vec::new();
+    // One more than allowed tells "just fits" from "goes on", whatever it would become.
+    let read = decoder.take(limit as u64 + 1).read_to_end(&mut plain);
+    read.map_err(|_| Refusal::Compressed)?;
+    if plain.len() > limit {
+        return Err(Refusal::TooLarge(limit));
+    }
+    Ok(plain)
+}
+
+/// Judges and publishes. By default the answer to a decodable body is 200, whatever the
+/// token says: publishers of the original take anything else for an outage.
+pub(super) async fn publish(
+    shared: &Shared,
+    router: &Router,
+    payload: BroadcastPayload,
+) -> Response {
+    let BroadcastPayload { topic, message, token } = payload;
+    let strict = shared.config.strict;
+    let refuse = |status, reason| {
+        if strict {
+            answer::json(status, &json!({ "error": reason }))
+        } else {
+            answer::empty(StatusCode::OK)
+        }
+    };
+    let grant = match shared.auth.authenticate(&token).await {
+        Ok(grant) => grant,
+        Err(AuthError::Denied(reason)) => {
+            // Without the topic: what comes without a good token can be anything, a
+            // token in the wrong place included.
+            info!(reason, "Broadcast refused");
+            return refuse(StatusCode::UNAUTHORIZED, reason);
+        }
+        Err(error @ AuthError::Unavailable(_)) => {
+            super::warn_unavailable(&error);
+            return answer::empty(StatusCode::SERVICE_UNAVAILABLE);
+        }
+    };
+    if let Some(reason) = shared.config.topic_fault(&topic) {
+        info!(reason, "Broadcast refused");
+        return refuse(StatusCode::FORBIDDEN, reason);
+    }
+    if !grant.publish.covers(&topic) {
+        let reason = "the token does not allow this topic to be published to";
+        info!(topic, reason, "Broadcast refused");
+        return refuse(StatusCode::FORBIDDEN, reason);
+    }
+    let delivery = router.publish(Topic::new(&shared.instance, &topic), message.into());
+    if !strict {
+        return answer::empty(StatusCode::OK);
+    }
+    let body = json!({ "accepted": delivery.accepted, "dropped": delivery.dropped });
+    answer::json(StatusCode::OK, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_types() {
+        for (value, expected) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/vnd.x+json", true),
+            ("text/json", true),
+            ("text/plain", false),
+            ("json", false),
+            ("/json", false),
+            ("application/json5", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, value.parse().unwrap())]);
+            assert_eq!(is_json(&headers), expected, "{value}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,90 @@
+//! The keys of `[protocol.<name>]` with `type = "notiflux"`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::config::{Check, duration};
+use crate::core::session::Limits;
+
+/// `[protocol.<name>]`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The `[auth.<name>]` that judges tokens.
+    pub auth: String,
+    /// The `[sink.<name>]` that holds the WebSocket clients.
+    pub sink: String,
+    /// Tell publishers the truth: 401 and 403 with a reason instead of a 200 for
+    /// everything, and what was delivered with the 200.
+    pub strict: bool,
+    /// Let clients ask for acknowledgements with `/ws?ack=true`.
+    pub ack: bool,
+    /// Time between two pings.
+    #[serde(with = "duration")]
+    pub ping_interval: Duration,
+    /// A client that sent nothing for this long is taken for dead.
+    #[serde(with = "duration")]
+    pub idle_timeout: Duration,
+    /// Largest message from a client, in bytes.
+    pub max_message_bytes: usize,
+    /// Largest body of a POST, in bytes, also after decompression.
+    pub max_body_bytes: usize,
+    /// Longest topic, in bytes.
+    pub max_topic_bytes: usize,
+    /// Refuse the empty topic and control characters in topics; notiflux takes both.
+    pub plain_topics: bool,
+    /// Most topics of one connection.
+    pub max_subscriptions: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            auth: "jwt".into(),
+            sink: "ws".into(),
+            strict: false,
+            ack: false,
+            ping_interval: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(30),
+            max_message_bytes: 64 * 1024,
+            max_body_bytes: 2 * 1024 * 1024,
+            max_topic_bytes: 255,
+            plain_topics: true,
+            max_subscriptions: 10_000,
+        }
+    }
+}
+
+impl Config {
+    pub(super) fn check(&self, check: &mut Check<'_>) {
+        check.auth("auth", &self.auth);
+        check.live_sink("sink", &self.sink);
+        let allowed = Duration::from_millis(100)..=Duration::from_secs(86_400);
+        check.duration("ping_interval", self.ping_interval, allowed.clone());
+        check.duration("idle_timeout", self.idle_timeout, allowed);
+        check.range("max_message_bytes", self.max_message_bytes, 512..=64 * 1024 * 1024);
+        check.range("max_body_bytes", self.max_body_bytes, 512..=64 * 1024 * 1024);
+        check.range("max_topic_bytes", self.max_topic_bytes, 1..=64 * 1024);
+        check.range("max_subscriptions", self.max_subscriptions, 1..=10_000_000);
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            max_message_bytes: self.max_message_bytes,
+            ping_interval: self.ping_interval,
+            idle_timeout: self.idle_timeout,
+        }
+    }
+
+    /// Why no client may use this topic, if so.
+    pub(super) fn topic_fault(&self, topic: &str) -> Option<&'static str> {
+        if topic.len() > self.max_topic_bytes {
+            return Some("the topic is too long");
+        }
+        if self.plain_topics && (topic.is_empty() || topic.chars().any(char::is_control)) {
+            return Some("the topic is empty or has control characters");
+        }
+        None
+    }
+}

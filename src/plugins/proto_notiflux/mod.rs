@@ -1,0 +1,151 @@
+//! `type = "notiflux"`: the wire protocol of notiflux 0.2.1.
+//!
+//! `POST /broadcast`, WebSocket `/ws`, `GET /health`; everything else, wrong methods
+//! included, is an empty 404. Where this differs from the original the README has a
+//! table; every difference has a key in [`Config`] or makes nobody worse off.
+
+mod broadcast;
+mod command;
+mod config;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Buf;
+use futures_util::Stream;
+use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::{Response as HttpResponse, StatusCode};
+use hyper::ext::ReasonPhrase;
+use hyper::upgrade::OnUpgrade;
+use tracing::warn;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use crate::core::BoxError;
+use crate::core::auth::{AuthError, AuthProvider};
+use crate::core::config::Check;
+use crate::core::http::{empty, exact_path};
+use crate::core::plugin::{FromConfig, Plugin, ProtocolCx};
+use crate::core::protocol::Protocol;
+use crate::core::router::Router;
+use crate::core::sink::LiveSink;
+use crate::core::upgrade::{Handshake, Refusal, has_token};
+
+pub use config::Config;
+use session::NotifluxSession;
+
+pub(super) const PLUGIN: Plugin = Plugin::protocol::<Notiflux>("notiflux");
+
+/// The versions of the WebSocket protocol that notiflux takes. They do not differ in
+/// anything that reaches a server.
+const VERSIONS: [&str; 3] = ["13", "8", "7"];
+
+/// The protocol.
+pub struct Notiflux {
+    shared: Arc<Shared>,
+    live: Arc<dyn LiveSink>,
+    router: Arc<Router>,
+    body_timeout: Duration,
+}
+
+/// What sessions and publishers share.
+struct Shared {
+    /// First part of every topic.
+    instance: String,
+    config: Config,
+    auth: Arc<dyn AuthProvider>,
+}
+
+impl Protocol for Notiflux {
+    fn routes(self: Arc<Self>) -> BoxedFilter<(Response,)> {
+        let this = warp::any().map(move || self.clone());
+        // HEAD too, which the original does not answer: some probes send nothing else.
+        let health = exact_path("/health")
+            .and(warp::get().or(warp::head()).unify())
+            .map(|| empty(StatusCode::OK));
+        let socket = exact_path("/ws")
+            .and(warp::get())
+            .and(this.clone())
+            .and(warp::header::headers_cloned())
+            .and(warp::ext::optional::<OnUpgrade>())
+            .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+            .map(|this: Arc<Self>, headers: HeaderMap, on_upgrade, query: String| {
+                this.upgrade(&headers, on_upgrade, &query)
+            });
+        let broadcast = exact_path("/broadcast")
+            .and(warp::post())
+            .and(this)
+            .and(warp::header::headers_cloned())
+            .and(warp::body::stream())
+            .then(|this: Arc<Self>, headers: HeaderMap, body| async move {
+                this.broadcast(&headers, body).await
+            });
+        broadcast.or(socket).unify().or(health).unify().boxed()
+    }
+}
+
+impl Notiflux {
+    fn upgrade(&self, headers: &HeaderMap, on_upgrade: Option<OnUpgrade>, query: &str) -> Response {
+        let handshake = match Handshake::check(headers, on_upgrade, &VERSIONS) {
+            Ok(handshake) => handshake,
+            Err(refusal) => return refused(refusal, headers),
+        };
+        let acknowledge = self.shared.config.ack && query.split('&').any(|item| item == "ack=true");
+        let (response, on_upgrade) = handshake.accept();
+        let session = NotifluxSession::new(self.shared.clone(), acknowledge);
+        self.live.accept(on_upgrade, Box::new(session));
+        response
+    }
+
+    async fn broadcast(
+        &self,
+        headers: &HeaderMap,
+        body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    ) -> Response {
+        let payload =
+            match broadcast::read(headers, body, &self.shared.config, self.body_timeout).await {
+                Ok(payload) => payload,
+                Err(refusal) => return refusal.answer(),
+            };
+        broadcast::publish(&self.shared, &self.router, payload).await
+    }
+}
+
+/// 400 without a body; the reason stands in the status line, as with the original.
+fn refused(refusal: Refusal, headers: &HeaderMap) -> Response {
+    let reason = match refusal {
+        Refusal::NoUpgrade => "No WebSocket Upgrade header found",
+        Refusal::NoConnection => "No Connection upgrade",
+        Refusal::NoVersion => "WebSocket version header is required",
+        Refusal::BadVersion => "Unsupported WebSocket version",
+        Refusal::BadKey => "Handshake error",
+    };
+    let mut response: HttpResponse<_> = empty(StatusCode::BAD_REQUEST);
+    response.extensions_mut().insert(ReasonPhrase::from_static(reason.as_bytes()));
+    if has_token(headers, &CONNECTION, "upgrade") {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    response
+}
+
+impl FromConfig<ProtocolCx> for Notiflux {
+    type Config = Config;
+
+    fn check(config: &Config, check: &mut Check<'_>) {
+        config.check(check);
+    }
+
+    async fn build(config: Config, cx: ProtocolCx) -> Result<Self, BoxError> {
+        let (auth, live) = (cx.auth(&config.auth)?, cx.live_sink(&config.sink)?);
+        let shared = Arc::new(Shared { instance: cx.name, config, auth });
+        Ok(Self { shared, live, router: cx.router, body_timeout: cx.body_timeout })
+    }
+}
+
+/// For the operator: a client is told no more than that it was refused.
+fn warn_unavailable(error: &AuthError) {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    warn!(cause, "A token could not be checked");
+}

@@ -1,0 +1,114 @@
+//! One client's conversation on `/ws`.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tracing::info;
+
+use super::Shared;
+use super::command::{Command, parse};
+use crate::core::auth::AuthError;
+use crate::core::message::Topic;
+use crate::core::session::{Client, Limits, Session};
+
+const BAD_SUBSCRIBE: &str = "Invalid subscribe command, it should be: /subscribe <topic> <token>";
+const UNKNOWN: &str = "Unknown command";
+
+/// Why a client may not subscribe.
+struct Refusal {
+    reason: &'static str,
+    /// Whether the token was good, though not for this.
+    authenticated: bool,
+}
+
+pub(super) struct NotifluxSession {
+    shared: Arc<Shared>,
+    /// Whether this client asked to be told what became of its commands.
+    acknowledge: bool,
+}
+
+impl NotifluxSession {
+    pub(super) fn new(shared: Arc<Shared>, acknowledge: bool) -> Self {
+        Self { shared, acknowledge }
+    }
+
+    async fn subscribe(&self, client: &mut dyn Client, name: &str, token: &str) {
+        let topic = Topic::new(&self.shared.instance, name);
+        let refused = self.refusal(client, &topic, name, token).await;
+        match refused {
+            None => {
+                client.subscribe(topic);
+                // Only now: whoever reads this misses nothing from here on.
+                self.tell(client, || format!("/subscribed {name}"));
+            }
+            Some(Refusal { reason, authenticated }) => {
+                // What comes without a good token can be anything, a token included.
+                let topic = authenticated.then_some(name);
+                info!(topic, reason, "Subscription refused");
+                self.tell(client, || format!("/denied {name} {reason}"));
+            }
+        }
+    }
+
+    async fn refusal(
+        &self,
+        client: &dyn Client,
+        topic: &Topic,
+        name: &str,
+        token: &str,
+    ) -> Option<Refusal> {
+        let unknown = |reason| Some(Refusal { reason, authenticated: false });
+        if let Some(fault) = self.shared.config.topic_fault(name) {
+            return unknown(fault);
+        }
+        if client.subscriptions() >= self.shared.config.max_subscriptions
+            && !client.is_subscribed(topic)
+        {
+            return unknown("too many subscriptions");
+        }
+        match self.shared.auth.authenticate(token).await {
+            Ok(grant) if grant.subscribe.covers(name) => None,
+            Ok(_) => Some(Refusal {
+                reason: "the token does not allow this topic to be subscribed to",
+                authenticated: true,
+            }),
+            Err(AuthError::Denied(reason)) => unknown(reason),
+            Err(error @ AuthError::Unavailable(_)) => {
+                super::warn_unavailable(&error);
+                unknown("the token cannot be checked at the moment")
+            }
+        }
+    }
+
+    fn tell(&self, client: &mut dyn Client, text: impl FnOnce() -> String) {
+        if self.acknowledge {
+            client.send(text().into());
+        }
+    }
+}
+
+#[async_trait]
+impl Session for NotifluxSession {
+    fn limits(&self) -> Limits {
+        self.shared.config.limits()
+    }
+
+    async fn received(&mut self, client: &mut dyn Client, text: &str) -> ControlFlow<()> {
+        match parse(text) {
+            Command::Nothing => {}
+            Command::Subscribe { topic, token } => self.subscribe(client, topic, token).await,
+            Command::BadSubscribe => client.send(BAD_SUBSCRIBE.into()),
+            Command::Unsubscribe { topic } => {
+                client.unsubscribe(&Topic::new(&self.shared.instance, topic));
+                self.tell(client, || format!("/unsubscribed {topic}"));
+            }
+            Command::UnsubscribeAll => {
+                client.unsubscribe_all();
+                self.tell(client, || "/unsubscribed-all".to_owned());
+            }
+            Command::Unknown => client.send(UNKNOWN.into()),
+        }
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,56 @@
+//! The keys of `[sink.<name>]` with `type = "ws"`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::config::{Check, duration};
+
+/// `[sink.<name>]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Most messages that wait for one connection whose socket is full.
+    pub queue_messages: usize,
+    /// Most bytes that wait for one connection. One message may always wait, whatever
+    /// its size.
+    pub queue_bytes: usize,
+    /// What happens to a connection whose queue is full.
+    pub when_full: WhenFull,
+    /// How long a client has to answer a Close frame before the connection is cut.
+    #[serde(with = "duration")]
+    pub close_timeout: Duration,
+}
+
+/// What happens to a subscriber that does not keep up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// End the connection with 1013: the client sees that it missed something.
+    Disconnect,
+    /// Keep the connection and drop the new message, counted.
+    DropNewest,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            queue_messages: 256,
+            queue_bytes: 1024 * 1024,
+            when_full: WhenFull::Disconnect,
+            close_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Config {
+    pub(super) fn check(&self, check: &mut Check<'_>) {
+        check.range("queue_messages", self.queue_messages, 1..=1_000_000);
+        check.range("queue_bytes", self.queue_bytes, 1024..=1 << 30);
+        check.duration(
+            "close_timeout",
+            self.close_timeout,
+            Duration::ZERO..=Duration::from_secs(60),
+        );
+    }
+}

@@ -1,0 +1,292 @@
+//! One connection from its upgrade to its end: socket to session, session to hub,
+//! pings, deadlines, close.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::Shutdown;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::Shared;
+use super::outbox::{Offer, Outbox, State};
+use super::reader::{Event, Reader, Violation};
+use super::wire;
+use crate::core::message::{Frame, Topic};
+use crate::core::plugin::Jobs;
+use crate::core::session::{Client, Limits, Session};
+
+/// How much is read at a time, unless a frame is known to need more.
+const READ_BYTES: usize = 4096;
+
+/// Runs the connection to its end.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    early: Bytes,
+    session: Box<dyn Session>,
+    jobs: &Jobs,
+) {
+    shared.connections.fetch_add(1, Ordering::Relaxed);
+    let limits = session.limits();
+    let outbox = Arc::new(Outbox::new(stream, &shared.config));
+    let mut connection = Connection {
+        reader: Reader::new(&early, limits.max_message_bytes),
+        client: Member::new(shared, outbox.clone()),
+        session,
+        heard: Instant::now(),
+        tick: Instant::now() + limits.ping_interval,
+        limits,
+        cut: None,
+    };
+    // What it holds of hyper's buffer is a copy now; the buffer is 8 KiB.
+    drop(early);
+    let end = connection.drive(&outbox, jobs).await;
+    debug!(reason = ?end, "WebSocket connection ended");
+    let linger = connection.client.shared.config.close_timeout;
+    // Leaves every topic before the socket is closed.
+    drop(connection);
+    if SockRef::from(&outbox.stream).shutdown(Shutdown::Write).is_ok() && end.is_orderly() {
+        let _ = tokio::time::timeout(linger, read_to_end(&outbox.stream)).await;
+    }
+}
+
+/// Throws away what the client still sends. To close a socket that has unread bytes
+/// resets it, and a reset can overtake the Close frame that says why.
+async fn read_to_end(stream: &TcpStream) {
+    while stream.readable().await.is_ok() {
+        let mut scratch = [0; READ_BYTES];
+        match stream.try_read(&mut scratch) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The socket is gone, or the client closed it.
+    Lost,
+    /// Nothing was heard for too long, not even a pong.
+    Silent,
+    /// The client did not answer our Close frame in time.
+    CutOff,
+    /// Both sides have said Close.
+    Closed,
+    /// The client broke the protocol and was told so.
+    Refused(&'static str),
+}
+
+impl End {
+    /// Whether a Close frame is on its way that the client should get to see.
+    fn is_orderly(self) -> bool {
+        matches!(self, Self::Closed | Self::Refused(_))
+    }
+}
+
+struct Connection {
+    reader: Reader,
+    client: Member,
+    session: Box<dyn Session>,
+    limits: Limits,
+    /// When the client last sent anything.
+    heard: Instant,
+    /// When the next ping is due.
+    tick: Instant,
+    /// When to stop waiting for the client's part of the closing handshake.
+    cut: Option<Instant>,
+}
+
+impl Connection {
+    async fn drive(&mut self, outbox: &Outbox, jobs: &Jobs) -> End {
+        let mut pending = false;
+        // The client may have sent its first frames together with the request.
+        if let ControlFlow::Break(end) = self.process(outbox).await {
+            return end;
+        }
+        loop {
+            let deadline = self.cut.map_or(self.tick, |cut| cut.min(self.tick));
+            tokio::select! {
+                ready = outbox.stream.readable() => {
+                    let read = ready.and_then(|()| self.read(outbox));
+                    match read {
+                        Ok(0) => return End::Lost,
+                        Ok(_) => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(_) => return End::Lost,
+                    }
+                    if let ControlFlow::Break(end) = self.process(outbox).await {
+                        return end;
+                    }
+                }
+                ready = outbox.stream.writable(), if pending => {
+                    if ready.is_err() {
+                        return End::Lost;
+                    }
+                }
+                () = outbox.wake.notified() => {}
+                () = tokio::time::sleep_until(deadline) => {
+                    if let ControlFlow::Break(end) = self.on_tick(outbox) {
+                        return end;
+                    }
+                }
+                () = jobs.stopping(), if self.cut.is_none() => {
+                    self.close(outbox, Some((1001, "going away")));
+                }
+            }
+            match outbox.flush() {
+                Ok(flushed) => pending = !flushed,
+                Err(_) => return End::Lost,
+            }
+            match outbox.state() {
+                State::Open => {}
+                State::Broken => return End::Lost,
+                // By a publisher: the queue was full.
+                State::Closing => self.start_cut(),
+            }
+        }
+    }
+
+    fn read(&mut self, outbox: &Outbox) -> io::Result<usize> {
+        self.reader.buffer.reserve(READ_BYTES);
+        let read = outbox.stream.try_read_buf(&mut self.reader.buffer)?;
+        self.heard = Instant::now();
+        Ok(read)
+    }
+
+    /// Handles every complete frame that was read.
+    async fn process(&mut self, outbox: &Outbox) -> ControlFlow<End> {
+        loop {
+            let event = match self.reader.next() {
+                Ok(Some(event)) => event,
+                Ok(None) => {
+                    self.reader.release();
+                    return ControlFlow::Continue(());
+                }
+                Err(violation) => return Self::refuse(outbox, &violation),
+            };
+            match event {
+                Event::Ping(payload) => _ = outbox.offer(&wire::pong(&payload)),
+                Event::Close(status) => {
+                    // An answer to ours, or theirs, which gets the same status back.
+                    let status = status.as_ref().map(|(code, reason)| (*code, reason.as_str()));
+                    return Self::finish(outbox, status);
+                }
+                // After our Close only theirs matters.
+                _ if self.cut.is_some() => {}
+                Event::Pong | Event::Binary => {}
+                Event::Text(text) => {
+                    if self.session.received(&mut self.client, &text).await.is_break() {
+                        self.close(outbox, Some((1000, "")));
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_tick(&mut self, outbox: &Outbox) -> ControlFlow<End> {
+        let now = Instant::now();
+        if self.cut.is_some_and(|cut| now >= cut) {
+            return ControlFlow::Break(End::CutOff);
+        }
+        if now >= self.tick {
+            if now - self.heard >= self.limits.idle_timeout {
+                return ControlFlow::Break(End::Silent);
+            }
+            self.tick = now + self.limits.ping_interval;
+            let _ = outbox.offer(&wire::ping());
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Sends a Close frame and gives the client some time to answer it.
+    fn close(&mut self, outbox: &Outbox, status: Option<(u16, &str)>) {
+        outbox.close(status);
+        self.start_cut();
+    }
+
+    fn start_cut(&mut self) {
+        let timeout = self.client.shared.config.close_timeout;
+        self.cut.get_or_insert_with(|| Instant::now() + timeout);
+    }
+
+    /// The client broke the protocol: it is told, and no more is read.
+    fn refuse(outbox: &Outbox, violation: &Violation) -> ControlFlow<End> {
+        let _ = Self::finish(outbox, Some((violation.code, violation.reason)));
+        ControlFlow::Break(End::Refused(violation.reason))
+    }
+
+    /// The last frame. What the socket does not take now is lost with the connection;
+    /// only a client that does not read can lose anything.
+    fn finish(outbox: &Outbox, status: Option<(u16, &str)>) -> ControlFlow<End> {
+        outbox.close(status);
+        let _ = outbox.flush();
+        ControlFlow::Break(End::Closed)
+    }
+}
+
+/// A connection as the session and the hub see it. Leaves every topic when dropped.
+struct Member {
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    id: u64,
+    topics: HashSet<Topic>,
+}
+
+impl Member {
+    fn new(shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
+        let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
+        Self { shared, outbox, id, topics: HashSet::new() }
+    }
+}
+
+impl Client for Member {
+    fn subscribe(&mut self, topic: Topic) {
+        self.shared.hub.join(&topic, self.id, self.outbox.clone());
+        self.topics.insert(topic);
+    }
+
+    fn unsubscribe(&mut self, topic: &Topic) -> bool {
+        let was = self.topics.remove(topic);
+        if was {
+            self.shared.hub.leave(topic, self.id);
+        }
+        was
+    }
+
+    fn unsubscribe_all(&mut self) {
+        for topic in self.topics.drain() {
+            self.shared.hub.leave(&topic, self.id);
+        }
+    }
+
+    fn subscriptions(&self) -> usize {
+        self.topics.len()
+    }
+
+    fn is_subscribed(&self, topic: &Topic) -> bool {
+        self.topics.contains(topic)
+    }
+
+    fn send(&mut self, frame: Frame) {
+        if self.outbox.offer(&wire::text(frame.as_bytes())) == Offer::Full {
+            self.shared.dropped.queue_full.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.unsubscribe_all();
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,9 @@
+//! Built-in configurations. A profile is a TOML file like any user's.
+
+use crate::core::config::Profile;
+
+/// Every profile.
+pub const ALL: &[Profile] = &[
+    Profile { name: "notiflux", toml: include_str!("notiflux.toml") },
+    Profile { name: "demo", toml: include_str!("demo.toml") },
+];

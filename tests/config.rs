@@ -1,0 +1,322 @@
+//! Configuration: layers, faults, the example file.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use crate::support::http;
+use crate::support::server::Builder;
+use crate::support::token::Keys;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn check(builder: Builder) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = builder.args(["config", "check"]).output();
+    (status.code(), text(&stderr))
+}
+
+fn show(builder: Builder) -> String {
+    text(&builder.args(["config", "show"]).output().stdout)
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name)
+}
+
+/// Each invalid file stands beside the text a user must see for it. To accept a new
+/// text, look at it first, then run with `UPDATE_GOLDEN=1`.
+#[test]
+fn every_invalid_file_gets_exactly_its_errors_and_exit_code_2() {
+    let mut seen = BTreeSet::new();
+    for entry in std::fs::read_dir(folder("invalid")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let content = std::fs::read_to_string(&path).unwrap();
+        let run = |args: [&str; 3]| {
+            let output = Builder::new().file(&name, &content).args(args).output();
+            assert_eq!(output.status.code(), Some(2), "{name}");
+            text(&output.stderr)
+        };
+        let found = run(["config", "check", &name]);
+        assert_eq!(run(["run", "--config", &name]), found, "run and check differ: {name}");
+        let expected = path.with_extension("error");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&expected, &found).unwrap();
+        }
+        let expected = std::fs::read_to_string(expected).unwrap_or_default();
+        assert_eq!(found, expected, "the errors of {name} have changed");
+        seen.insert(name);
+    }
+    assert!(seen.contains("ten-faults.toml") && seen.len() >= 5, "{seen:?}");
+}
+
+#[test]
+fn ten_faults_are_ten_lines_with_key_and_place() {
+    let content = std::fs::read_to_string(folder("invalid/ten-faults.toml")).unwrap();
+    assert!(content.lines().count() >= 60);
+    let (code, faults) = check(Builder::new().file("config.toml", &content));
+    assert_eq!(code, Some(2));
+    let lines: Vec<_> = faults.lines().collect();
+    assert_eq!(lines.len(), 10, "{faults}");
+    for (line, key) in lines.iter().zip([
+        "server.port",
+        "server.header_timeout",
+        "server.max_haeders",
+        "log.format",
+        "auth.jwt.public_key",
+        "auth.jwt.audience",
+        "sink.ws.topics",
+        "sink.audit.type",
+        "protocol.notiflux.auth",
+        "metrics",
+    ]) {
+        let (place, rest) = line.split_once(": ").unwrap();
+        let number: usize = place.strip_prefix("./config.toml:").unwrap().parse().unwrap();
+        let last = key.rsplit('.').next().unwrap();
+        let written = content.lines().nth(number - 1).unwrap();
+        assert!(written.contains(last), "{line} does not point at {last}: {written}");
+        assert!(rest.starts_with(&format!("{key}: ")), "{line}");
+        assert!(rest.contains("found") || rest.contains("unknown") || rest.contains("no ["));
+    }
+}
+
+#[test]
+fn faults_of_variables_and_flags_name_them() {
+    let (code, faults) = check(
+        Builder::notiflux()
+            .env("PORT", "lots")
+            .env("WORKER_COUNT", "0")
+            .env("PUSHMUX_PROTOCOL__NOTIFLUX__ACK", "maybe")
+            .env("PUSHMUX_SERVER__PROT", "1")
+            .env("PUSHMUX_PORT", "1"),
+    );
+    assert_eq!(code, Some(2));
+    for expected in [
+        "environment variable PORT: server.port: found string \"lots\", expected a number from 0 to 65535",
+        "environment variable WORKER_COUNT: server.workers: found 0, expected a number from 1 to 1024",
+        "environment variable PUSHMUX_PROTOCOL__NOTIFLUX__ACK: protocol.notiflux.ack: found string \"maybe\", expected true or false",
+        "environment variable PUSHMUX_SERVER__PROT: server.prot: unknown field `prot`, expected one of `host`, ",
+        "environment variable PUSHMUX_PORT: unknown variable, expected PUSHMUX_PROFILE or ",
+    ] {
+        assert!(faults.contains(expected), "{expected}\nis not in\n{faults}");
+    }
+    let (_, faults) = check(Builder::new().args(["--profile", "demo", "--port", "99999"]));
+    assert_eq!(
+        faults,
+        "flag --port: server.port: found 99999, expected a number from 0 to 65535\n"
+    );
+}
+
+#[test]
+fn a_missing_key_says_which_variable_it_is_and_a_bad_one_stops_the_start() {
+    let (code, faults) = check(Builder::new().args(["--profile", "notiflux"]));
+    assert_eq!(code, Some(2));
+    assert!(faults.starts_with("auth.jwt.public_key: missing: expected "), "{faults}");
+    assert!(faults.contains("JWT_PUBLIC_KEY_B64"), "{faults}");
+    // The original starts with this one and then refuses every token.
+    let output = Builder::new().env("JWT_PUBLIC_KEY_B64", "aGVsbG8=").output();
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    assert!(error.starts_with(
+        "environment variable JWT_PUBLIC_KEY_B64: auth.jwt.public_key: found neither PEM"
+    ));
+    assert!(!error.contains("aGVsbG8"), "a key is never repeated: {error}");
+}
+
+#[test]
+fn without_anything_configured_the_way_on_is_named() {
+    let (code, faults) = check(Builder::new());
+    assert_eq!(code, Some(2));
+    assert!(faults.contains("--profile notiflux"), "{faults}");
+    let (_, faults) = check(Builder::new().args(["--profile", "notifluxx"]));
+    assert!(
+        faults.contains("unknown profile `notifluxx`, expected one of: notiflux, demo"),
+        "{faults}"
+    );
+    let (_, faults) = check(Builder::new().args(["--config", "missing.toml"]));
+    assert!(faults.contains("missing.toml: cannot be read: No such file"), "{faults}");
+}
+
+#[test]
+fn the_environment_alone_runs_it_and_wrapped_base64_is_fine() {
+    let base64 = Keys::server().public_base64();
+    let lines: Vec<_> = base64.as_bytes().chunks(76).map(text).collect();
+    for key in [base64, lines.join("\n") + "\n", Keys::server().public_pem()] {
+        let server = Builder::new()
+            .env("HOST", "127.0.0.1")
+            .env("PORT", "0")
+            .env("JWT_PUBLIC_KEY_B64", &key)
+            .start();
+        assert_eq!(http::request(server.address, "GET", "/health", &[], b"").status, 200);
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn the_file_beats_the_environment_and_a_flag_beats_both() {
+    let (by_env, by_file, by_flag) = (free_port(), free_port(), free_port());
+    let good = Keys::server().public_base64();
+    let other = Keys::attacker().public_base64();
+    let build = || {
+        Builder::new()
+            .env("HOST", "localhost")
+            .env("PORT", &by_env.to_string())
+            .env("JWT_PUBLIC_KEY_B64", &other)
+            .file(
+                "config.toml",
+                &format!("[server]\nhost = \"127.0.0.1\"\nport = {by_file}\n[auth.jwt]\npublic_key = \"{good}\"\n"),
+            )
+    };
+    let shown = show(build());
+    for expected in [
+        "# shadowed: environment variable PORT (server.port) is overridden by ./config.toml\n".to_owned(),
+        "# shadowed: environment variable HOST (server.host) is overridden by ./config.toml\n".to_owned(),
+        "# shadowed: environment variable JWT_PUBLIC_KEY_B64 (auth.jwt.public_key) is overridden by ./config.toml\n".to_owned(),
+        "# profile: notiflux (from environment variable JWT_PUBLIC_KEY_B64)\n".to_owned(),
+    ] {
+        assert!(shown.contains(&expected), "{expected}\nis not in\n{shown}");
+    }
+    let line = |shown: &str, key: &str| {
+        let found = shown.lines().find(|line| line.starts_with(&format!("{key} = ")));
+        found.unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line(&shown, "port"), format!("port = {by_file} # ./config.toml:3"));
+    assert_eq!(line(&shown, "public_key"), "public_key = \"***\" # ./config.toml:5");
+    assert_eq!(line(&shown, "ping_interval"), "ping_interval = \"15s\" # default");
+    assert_eq!(line(&shown, "sink"), "sink = \"ws\" # profile notiflux");
+    assert!(!shown.contains(&good) && !shown.contains(&other), "keys are masked");
+
+    // And for real: the port, and whose tokens count.
+    let server = build().start();
+    assert_eq!(server.address.port(), by_file);
+    let mut client = crate::support::ws::Ws::open(server.address);
+    client.subscribe("t");
+    let body = |keys: &Keys, message: &str| {
+        serde_json::json!({ "topic": "t", "message": message, "token": keys.broadcast(&["t"]) })
+            .to_string()
+    };
+    http::post_json(server.address, "/broadcast", &body(Keys::attacker(), "by the variable's key"));
+    http::post_json(server.address, "/broadcast", &body(Keys::server(), "by the file's key"));
+    assert_eq!(client.next_text(), "by the file's key");
+    drop(server);
+
+    let flags = ["--port", &by_flag.to_string()];
+    let shown = show(build().args(flags));
+    assert_eq!(line(&shown, "port"), format!("port = {by_flag} # flag --port"));
+    assert!(shown.contains("PORT (server.port) is overridden by flag --port"));
+    assert_eq!(build().args(flags).start().address.port(), by_flag);
+}
+
+#[test]
+fn a_profile_can_be_named_in_the_file_by_variable_and_by_flag() {
+    let profile = |builder: Builder| show(builder).lines().nth(1).unwrap().to_owned();
+    let file = |name: &str| Builder::new().file("config.toml", &format!("profile = \"{name}\"\n"));
+    assert_eq!(profile(file("demo")), "# profile: demo (from ./config.toml)");
+    let both = file("demo").env("PUSHMUX_PROFILE", "notiflux");
+    assert_eq!(profile(both), "# profile: demo (from ./config.toml)");
+    let flag = file("demo").args(["--profile", "notiflux"]);
+    assert_eq!(profile(flag), "# profile: notiflux (from flag --profile)");
+    let variable = Builder::new().env("PUSHMUX_PROFILE", "demo");
+    assert_eq!(profile(variable), "# profile: demo (from environment variable PUSHMUX_PROFILE)");
+}
+
+#[test]
+fn any_key_can_be_set_by_a_variable_and_what_is_set_for_nothing_is_said() {
+    let shown = show(
+        Builder::notiflux()
+            .env("PUSHMUX_AUTH__JWT__AUDIENCE", r#"["a", "b"]"#)
+            .env("PUSHMUX_PROTOCOL__NOTIFLUX__MAX_TOPIC_BYTES", "99")
+            .env("PUSHMUX_PROTOCOL__NOTIFLUX__STRICT", "true")
+            .env("PUSHMUX_SINK__DEBUG__TYPE", "log")
+            .env("PUSHMUX_SINK__DEBUG__PATH", "12345"),
+    );
+    for expected in
+        ["audience = [\"a\", \"b\"]", "max_topic_bytes = 99", "strict = true", "path = \"12345\""]
+    {
+        assert!(shown.contains(expected), "{expected}\nis not in\n{shown}");
+    }
+    let shown = show(Builder::notiflux().file(
+        "config.toml",
+        "[protocol.demo]\nauth = \"a\"\n[auth.a]\ntype = \"jwt\"\ngenerate = true\n",
+    ));
+    assert!(
+        shown.contains(
+            "# note: environment variable JWT_PUBLIC_KEY_B64 is ignored: there is no [auth.jwt]"
+        ),
+        "{shown}"
+    );
+}
+
+/// The example with every key switched on.
+fn example(all: bool) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config.example.toml");
+    let example = std::fs::read_to_string(path).unwrap();
+    assert!(example.contains("[server]"));
+    let switch = |line: &str| {
+        let key =
+            line.strip_prefix('#').filter(|rest| all && !rest.starts_with(' ') && !rest.is_empty());
+        key.unwrap_or(line).to_owned() + "\n"
+    };
+    example.lines().map(switch).collect()
+}
+
+#[test]
+fn the_example_file_runs_as_it_is_once_it_has_a_key() {
+    let server = Builder::notiflux().file("config.toml", &example(false)).start();
+    assert_eq!(http::request(server.address, "GET", "/health", &[], b"").status, 200);
+}
+
+#[test]
+fn the_example_file_has_every_key_with_its_default_and_its_variable() {
+    let full = example(true);
+    let key = format!("public_key = \"{}\"", Keys::server().public_base64());
+    let with_key = full.replace("public_key = \"\"", &key);
+    let (code, faults) = check(Builder::new().file("config.toml", &with_key));
+    assert_eq!((code, faults.as_str()), (Some(0), ""));
+
+    // Whatever `config show` knows stands in the example with the same value.
+    let written: toml::Table = full.parse().unwrap();
+    let sections = "[auth.jwt]\n[sink.ws]\n[sink.log]\n[protocol.notiflux]\n[protocol.demo]\n";
+    let defaults: toml::Table = show(Builder::new().file("config.toml", sections)).parse().unwrap();
+    let mut keys = 0;
+    for (path, value) in leaves("", &defaults.into()) {
+        if path == "server.workers" {
+            continue; // as many as there are cores
+        }
+        let found =
+            leaves("", &written.clone().into()).into_iter().find(|(known, _)| *known == path);
+        assert_eq!(found.unwrap_or_else(|| panic!("{path} is missing")).1, value, "{path}");
+        let variable = variable_in_comment(&full, &path);
+        assert!(variable, "the comment over {path} does not name its variable");
+        keys += 1;
+    }
+    assert!(keys > 40, "{keys}");
+}
+
+fn leaves(at: &str, value: &toml::Value) -> Vec<(String, toml::Value)> {
+    match value {
+        toml::Value::Table(table) => {
+            let join =
+                |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+            table.iter().flat_map(|(key, value)| leaves(&join(key), value)).collect()
+        }
+        leaf => vec![(at.to_owned(), leaf.clone())],
+    }
+}
+
+fn variable_in_comment(example: &str, path: &str) -> bool {
+    let (section, key) = path.rsplit_once('.').unwrap();
+    let after = example.split_once(&format!("[{section}]\n")).unwrap().1;
+    let before = after.split_once(&format!("\n{key} = ")).unwrap().0;
+    let last = before.lines().last().unwrap();
+    last.ends_with(&pushmux::core::config::env::variable(path))
+}

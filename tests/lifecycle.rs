@@ -1,0 +1,231 @@
+//! Start, stop, and what stays behind: nothing.
+
+use std::io::{Read as _, Write as _};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::eventually;
+use crate::support::http::{connect, parse_head, post_json, read_head};
+use crate::support::server::{Builder, Server};
+use crate::support::token::Keys;
+use crate::support::ws::{Frame, Ws};
+
+fn configured(keys: &str) -> Builder {
+    Builder::notiflux().file("config.toml", &format!("profile = \"notiflux\"\n{keys}\n"))
+}
+
+fn body(topic: &str, message: &str) -> String {
+    let token = Keys::server().broadcast(&[topic]);
+    json!({ "topic": topic, "message": message, "token": token }).to_string()
+}
+
+/// The number after `name=` in the line of the log that holds `line`.
+fn reported(server: &Server, line: &str, name: &str) -> usize {
+    let log = server.log();
+    let line = log
+        .lines()
+        .find(|text| text.contains(line))
+        .unwrap_or_else(|| panic!("{line} is not in {log}"));
+    let value = line.split_once(&format!(" {name}=")).unwrap().1;
+    value.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn sigterm_with_a_thousand_idle_clients_ends_in_two_seconds_and_tells_them() {
+    // Beyond its deadline the server cuts off what is left, and says so.
+    let mut server = configured("[server]\nshutdown_timeout = \"2s\"").start();
+    let mut clients: Vec<_> = (0..1000).map(|_| Ws::open(server.address)).collect();
+    // None of them answers the Close frame, so this is the slow way to stop.
+    assert_eq!(server.stop().code(), Some(0));
+    eventually("the last line is there", || server.log().contains("Stopped"));
+    assert!(server.log().contains("Stopped in_time=true"), "{}", server.log());
+    for client in &mut clients {
+        assert_eq!(client.next(), Frame::Close(Some((1001, "going away".into()))));
+        assert_eq!(client.next(), Frame::Eof);
+    }
+    assert_eq!(reported(&server, "Closing WebSocket connections", "connections"), 1000);
+}
+
+#[test]
+fn clients_that_answer_the_close_are_not_waited_for() {
+    let mut server = configured("[sink.ws]\nclose_timeout = \"15s\"").start();
+    let mut client = Ws::open(server.address);
+    server.signal("TERM");
+    assert!(matches!(client.next(), Frame::Close(Some((1001, _)))));
+    client.frame(0x88, b"\x03\xE9");
+    assert_eq!(client.next(), Frame::Eof);
+    drop(client);
+    let start = Instant::now();
+    assert!(server.wait().success());
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_request_in_flight_is_finished_and_delivered_before_clients_are_sent_away() {
+    let mut server = Builder::notiflux().start();
+    let mut client = Ws::open(server.address);
+    client.subscribe("t");
+    let body = body("t", "last words");
+    let mut stream = connect(server.address);
+    let head = format!(
+        "POST /broadcast HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // The server says so when it has begun with the body.
+    assert_eq!(parse_head(&read_head(&mut stream).0).status, 100);
+    stream.write_all(&body.as_bytes()[..10]).unwrap();
+    server.signal("TERM");
+    eventually("the listener is closed", || std::net::TcpStream::connect(server.address).is_err());
+    stream.write_all(&body.as_bytes()[10..]).unwrap();
+    assert_eq!(parse_head(&read_head(&mut stream).0).status, 200);
+    assert_eq!(client.next_text(), "last words");
+    assert!(matches!(client.next(), Frame::Close(Some((1001, _)))));
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_says_so() {
+    let mut server = configured("[sink.ws]\nclose_timeout = \"60s\"").start();
+    let _silent = Ws::open(server.address);
+    server.signal("TERM");
+    eventually("the first signal arrived", || server.log().contains("Closing WebSocket"));
+    server.signal("INT");
+    assert_eq!(server.wait().code(), Some(1));
+    eventually("the log says why", || server.log().contains("stopped at once by a second signal"));
+}
+
+#[test]
+fn ten_thousand_clients_that_came_and_went_leave_nothing() {
+    let mut server = Builder::notiflux().start();
+    let address = server.address;
+    let cycle = |number: usize| {
+        let mut ws = Ws::open(address);
+        // A topic of its own and one it shares; half of them leave without a word.
+        let own = format!("own-{number}");
+        let token = Keys::server().subscribe(&[&own, "shared"]);
+        ws.text(&format!("/subscribe {own} {token}"));
+        ws.text(&format!("/subscribe shared {token}"));
+        ws.settle();
+        if number.is_multiple_of(2) {
+            ws.frame(0x88, b"\x03\xE8");
+            assert!(matches!(ws.next(), Frame::Close(_)));
+        }
+    };
+    let round = |from: usize, to: usize| {
+        thread::scope(|scope| {
+            for part in 0..4 {
+                let cycle = &cycle;
+                scope.spawn(move || (from..to).filter(|n| n % 4 == part).for_each(cycle));
+            }
+        });
+    };
+    round(0, 2_000); // fills the bounded memory of verified tokens and the allocator
+    let (descriptors, resident) = settled(&server);
+    round(2_000, 12_000);
+    let (after, resident_after) = settled(&server);
+    assert_eq!(after, descriptors, "sockets are left");
+    let growth = resident_after.saturating_sub(resident);
+    // Of the 10,000 tokens some are remembered, 4 MiB at most. A leak of 1 KiB for each
+    // client would be 10 MiB more.
+    assert!(growth < 8 * 1024, "{growth} KiB more than before");
+    assert!(server.stop().success());
+    assert_eq!(reported(&server, "Closing WebSocket connections", "connections"), 0);
+    assert_eq!(reported(&server, "Closing WebSocket connections", "topics"), 0);
+}
+
+/// Descriptors and memory once every connection is gone.
+fn settled(server: &Server) -> (usize, usize) {
+    let mut last = usize::MAX;
+    eventually("connections are closed", || {
+        let now = server.descriptors();
+        let settled = now == last && now < 40;
+        last = now;
+        settled
+    });
+    (last, server.resident_kib())
+}
+
+#[test]
+fn a_client_that_answers_no_ping_is_taken_for_dead() {
+    let server =
+        configured("[protocol.notiflux]\nping_interval = \"100ms\"\nidle_timeout = \"200ms\"")
+            .start();
+    let mut alive = Ws::open(server.address);
+    let mut silent = Ws::open(server.address);
+    let got = thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut got = Vec::new();
+            silent.stream.read_to_end(&mut got).unwrap();
+            got
+        });
+        // `next_within` answers pings, so this client lives while the other is dropped.
+        while !reader.is_finished() {
+            assert_eq!(alive.next_within(Duration::from_millis(20)), None);
+        }
+        reader.join().unwrap()
+    });
+    // Pings, and then the end without a word, as the original does it.
+    assert!(!got.is_empty() && got.chunks(2).all(|frame| frame == [0x89, 0]), "{got:02x?}");
+    alive.settle();
+}
+
+/// Publishes until a client that never reads has been given up.
+fn flood(server: &Server, messages: usize) {
+    let message = "m".repeat(100_000);
+    for _ in 0..messages {
+        assert_eq!(post_json(server.address, "/broadcast", &body("t", &message)).status, 200);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_bounded_and_disconnected_and_hurts_nobody() {
+    let mut server = Builder::notiflux().start();
+    let (mut slow, mut good) = (Ws::open(server.address), Ws::open(server.address));
+    slow.subscribe("t");
+    good.subscribe("t");
+    let before = server.resident_kib();
+    let counted = thread::scope(|scope| {
+        let count = scope.spawn(|| (0..200).filter(|_| good.next_text().len() == 100_000).count());
+        flood(&server, 200); // 20 MB
+        count.join().unwrap()
+    });
+    assert_eq!(counted, 200);
+    let growth = server.resident_kib().saturating_sub(before);
+    assert!(growth < 10 * 1024, "{growth} KiB: the queue of one client may hold 1 MiB");
+    // The slow one may read what was queued, and then learns why it ends, or finds the
+    // connection gone: it was given a second.
+    let rest = slow.until(|frame| matches!(frame, Frame::Close(_)));
+    assert!(rest.len() < 150, "{} frames", rest.len());
+    assert!(server.stop().success());
+    assert!(reported(&server, "Closing WebSocket connections", "dropped_queue_full") >= 1);
+}
+
+#[test]
+fn with_drop_newest_a_slow_client_stays_and_the_drops_are_counted() {
+    let config = "[protocol.notiflux]\nstrict = true\n[sink.ws]\nwhen_full = \"drop_newest\"\nqueue_messages = 2";
+    let mut server = configured(config).start();
+    let mut slow = Ws::open(server.address);
+    slow.subscribe("t");
+    let (mut accepted, mut dropped) = (0, 0);
+    let message = "m".repeat(100_000);
+    for _ in 0..200 {
+        let answer = post_json(server.address, "/broadcast", &body("t", &message));
+        let counts: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        accepted += counts["accepted"].as_u64().unwrap();
+        dropped += counts["dropped"].as_u64().unwrap();
+    }
+    assert_eq!(accepted + dropped, 200);
+    assert!(dropped > 0);
+    // Exactly what was accepted arrives, and the connection goes on.
+    for _ in 0..accepted {
+        assert_eq!(slow.next_text().len(), 100_000);
+    }
+    post_json(server.address, "/broadcast", &body("t", "still here"));
+    assert_eq!(slow.next_text(), "still here");
+    assert!(server.stop().success());
+    let counted = reported(&server, "Closing WebSocket connections", "dropped_queue_full");
+    assert_eq!(counted as u64, dropped);
+}

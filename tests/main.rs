@@ -1,0 +1,28 @@
+//! Black-box tests: the real binary over real sockets. One binary, one module per area.
+// Tests say what went wrong by panicking, and count bytes of a size they chose.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::decimal_bitwise_operands,
+    clippy::format_collect,
+    clippy::large_stack_arrays,
+    clippy::disallowed_methods,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod browser;
+mod cli;
+mod config;
+mod golden;
+mod http;
+mod layering;
+mod lifecycle;
+mod sinks;
+mod support;
+mod token_cases;
+mod wire;

@@ -1,0 +1,28 @@
+//! What the tests share: the real binary, raw HTTP, a raw WebSocket client, tokens.
+//!
+//! Helpers return real answers; the tests do the asserting. Everything that waits has a
+//! deadline and polls; nothing sleeps in the hope that something has happened.
+#![allow(dead_code)]
+
+pub mod cdp;
+pub mod http;
+pub mod server;
+pub mod token;
+pub mod ws;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test fails. Generous: it decides nothing else.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Polls until `done` says yes.
+///
+/// # Panics
+/// After [`DEADLINE`], naming `what`.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

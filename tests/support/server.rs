@@ -1,0 +1,168 @@
+//! The real binary in a folder and an environment of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+
+use super::{eventually, token::Keys};
+
+/// How to start the binary. The environment holds nothing but what is set here.
+pub struct Builder {
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    dir: TempDir,
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    stdout: Arc<Mutex<String>>,
+    log: Arc<Mutex<String>>,
+    dir: TempDir,
+}
+
+impl Builder {
+    pub fn new() -> Self {
+        Self { args: vec![], env: vec![], dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// The notiflux profile by environment alone, on a free port.
+    pub fn notiflux() -> Self {
+        Self::new().env("JWT_PUBLIC_KEY_B64", &Keys::server().public_base64()).env("PORT", "0")
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn args<const N: usize>(mut self, args: [&str; N]) -> Self {
+        self.args.extend(args.map(String::from));
+        self
+    }
+
+    /// Writes a file into the folder the binary is started in.
+    pub fn file(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.dir.path().join(name), text).unwrap();
+        self
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pushmux"));
+        command
+            .args(&self.args)
+            .env_clear()
+            .envs(self.env.iter().cloned())
+            .current_dir(self.dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub fn output(&self) -> Output {
+        self.command().output().unwrap()
+    }
+
+    /// Starts a server and waits until it listens.
+    pub fn start(self) -> Server {
+        let mut child = self.command().spawn().unwrap();
+        let stdout = collect(child.stdout.take().unwrap());
+        let log = collect(child.stderr.take().unwrap());
+        let mut address = None;
+        eventually("the server listens", || {
+            let text = log.lock().unwrap().clone();
+            address = listening(&text);
+            assert!(child.try_wait().unwrap().is_none() || address.is_some(), "ended: {text}");
+            address.is_some()
+        });
+        Server { child, address: address.unwrap(), stdout, log, dir: self.dir }
+    }
+}
+
+/// The address in the line that says so, as text or as JSON.
+fn listening(log: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains("Listening"))?;
+    let rest = line.split_once("address")?.1.trim_start_matches(['=', '"', ':']);
+    rest.split(['"', ' ']).next()?.parse().ok()
+}
+
+fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::new(Mutex::new(String::new()));
+    let to = text.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let mut text = to.lock().unwrap();
+            text.push_str(&line);
+            text.push('\n');
+        }
+    });
+    text
+}
+
+impl Server {
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn stdout(&self) -> String {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident_kib(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the server ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// SIGTERM, and the end.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
