@@ -172,6 +172,20 @@ fn a_client_that_answers_no_ping_is_taken_for_dead() {
     alive.settle();
 }
 
+#[test]
+fn a_server_that_was_stopped_for_a_while_does_not_take_its_clients_for_dead() {
+    let config = "[protocol.notiflux]\nping_interval = \"200ms\"\nidle_timeout = \"400ms\"";
+    let server = configured(config).start();
+    let mut clients: Vec<_> = (0..20).map(|_| Ws::open(server.address)).collect();
+    server.signal("STOP");
+    // Not to wait for anything: this is the fault itself.
+    thread::sleep(Duration::from_millis(1500));
+    server.signal("CONT");
+    for client in &mut clients {
+        client.settle();
+    }
+}
+
 /// Publishes until a client that never reads has been given up.
 fn flood(server: &Server, messages: usize) {
     let message = "m".repeat(100_000);

@@ -199,6 +199,11 @@ impl Connection {
             return ControlFlow::Break(End::CutOff);
         }
         if now >= self.tick {
+            if now - self.tick > self.limits.ping_interval {
+                // Nobody looked for a whole interval: the process was stopped or starved.
+                // The client could not be heard, which is not the same as being silent.
+                self.heard = now;
+            }
             if now - self.heard >= self.limits.idle_timeout {
                 return ControlFlow::Break(End::Silent);
             }
