@@ -88,8 +88,7 @@ impl Ws {
     /// order, and a pong comes after them.
     pub fn settle(&mut self) {
         self.frame(0x89, b"settle");
-        let frames = self.until(|frame| *frame == Frame::Pong(b"settle".to_vec()));
-        assert_eq!(frames.len(), 1, "nothing but the pong was expected: {frames:?}");
+        assert_eq!(self.next(), Frame::Pong(b"settle".to_vec()));
     }
 
     /// The next frame that is not a ping of the server, which is answered.
