@@ -48,6 +48,10 @@ fn round_trip(folder: &std::path::Path, public_base64: &str, key: &str) {
 #[test]
 fn keygen_and_sign_are_all_it_takes() {
     let folder = tempfile::tempdir().unwrap();
+    assert!(
+        !run(folder.path(), &["token", "sign", "--help"]).contains("--port"),
+        "only what matters there"
+    );
     let line = run(folder.path(), &["token", "keygen"]);
     let base64 = line.trim().strip_prefix("JWT_PUBLIC_KEY_B64=").unwrap();
     let mode = std::fs::metadata(folder.path().join("private.pem")).unwrap().permissions().mode();
@@ -98,7 +102,7 @@ fn what_cannot_be_signed_is_named() {
         ),
         (
             vec!["token", "sign", "--scope", "subscribe", "--topic", "t", "--key", "public.pem"],
-            "public.pem: found no EC private key",
+            "public.pem: found a public key, expected the private one",
         ),
         (
             vec!["token", "sign", "--scope", "admin", "--topic", "t"],
@@ -166,10 +170,20 @@ fn help_completions_and_the_manual_page_know_every_command() {
         )
     };
     let (help, man) = (text(["--help", ""]), text(["man", ""]));
-    for word in ["run", "config", "token", "completions", "man", "--profile", "--log-format"] {
+    for word in
+        ["run", "config", "token", "completions", "man", "--profile", "--log-format", "Exit codes"]
+    {
         assert!(help.contains(word), "{word} in --help");
     }
-    for words in ["pushmux token sign", "pushmux config check", "Sign a token", "expires"] {
+    for words in [
+        "EXIT STATUS",
+        "JWT_PUBLIC_KEY_B64",
+        "/etc/pushmux/config.toml",
+        "pushmux token sign",
+        "pushmux config check",
+        "Sign a token",
+        "expires",
+    ] {
         assert!(man.to_lowercase().contains(&words.to_lowercase()), "{words} in the manual page");
     }
     for shell in ["bash", "zsh", "fish"] {

@@ -1,6 +1,7 @@
 //! Start, stop, and what stays behind: nothing.
 
 use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,90 @@ fn a_request_in_flight_is_finished_and_delivered_before_clients_are_sent_away() 
     assert_eq!(client.next_text(), "last words");
     assert!(matches!(client.next(), Frame::Close(Some((1001, _)))));
     assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn half_a_request_does_not_hold_up_a_stop() {
+    let mut server = configured("[sink.ws]\nclose_timeout = \"0s\"").start();
+    let mut streams: Vec<_> = (0..3).map(|_| connect(server.address)).collect();
+    streams[1].write_all(b"GET /heal").unwrap();
+    streams[2].write_all(b"POST /broadcast HTTP/1.1\r\nHost: x\r\n").unwrap();
+    // Accepted in order, so once this is answered the others are being served.
+    assert_eq!(
+        crate::support::http::request(server.address, "GET", "/health", &[], b"").status,
+        200
+    );
+    server.signal("TERM");
+    // Their time-out is 5 s; a stop that waited for it would say so here.
+    assert!(server.wait().success());
+    eventually("the last line is there", || server.log().contains("Stopped"));
+    let stamp = |what: &str| {
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains(what)).unwrap().to_owned();
+        let seconds = line.split(['T', 'Z']).nth(1).unwrap().rsplit(':').next().unwrap().to_owned();
+        seconds.parse::<f64>().unwrap()
+    };
+    let took = (stamp("Stopped") - stamp("Signal received")).rem_euclid(60.0);
+    assert!(took < 4.0, "{took} s");
+}
+
+/// Raises a flag when it goes out of scope.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn clients_that_never_pause_do_not_keep_the_server_to_themselves() {
+    let mut server = Builder::notiflux().env("WORKER_COUNT", "2").start();
+    let flood: Vec<u8> = crate::support::ws::encode(0x81, b"x").repeat(10_000);
+    let streams: Vec<_> = (0..4).map(|_| Ws::open(server.address).stream).collect();
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for mut stream in &streams {
+            let (flood, enough) = (&flood, &enough);
+            scope.spawn(move || {
+                while !enough.load(Ordering::Relaxed) && stream.write_all(flood).is_ok() {}
+            });
+        }
+        // However this ends: a test that fails must end too.
+        let _end = Raise(&enough);
+        for _ in 0..20 {
+            let answer = crate::support::http::request(server.address, "GET", "/health", &[], b"");
+            assert_eq!(answer.status, 200);
+        }
+        assert!(server.stop().success());
+    });
+}
+
+#[test]
+fn refusals_do_not_fill_the_log() {
+    let mut server = Builder::notiflux().start();
+    let mut client = Ws::open(server.address);
+    for _ in 0..2_000 {
+        client.text("/subscribe a x");
+    }
+    client.settle();
+    server.stop();
+    let lines = server.log().lines().filter(|line| line.contains("Refused")).count();
+    assert!((1..200).contains(&lines), "{lines} lines for 2,000 refusals");
+}
+
+#[test]
+fn an_answer_that_nobody_reads_is_given_up() {
+    let config =
+        "[server]\nwrite_timeout = \"200ms\"\nheader_timeout = \"1h\"\nmax_head_bytes = 1048576";
+    let server = configured(config).start();
+    let before = server.descriptors();
+    let mut stream = connect(server.address);
+    let many = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5_000);
+    // Until the server takes no more, since its answers go nowhere.
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    while stream.write_all(&many).is_ok() {}
+    eventually("the connection is given up", || server.descriptors() <= before);
 }
 
 #[test]

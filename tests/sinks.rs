@@ -26,7 +26,8 @@ fn every_message_is_a_line_of_json_in_the_file_also_the_last_one() {
     let mut server = builder.start();
     let mut client = Ws::open(server.address);
     client.subscribe("t");
-    assert_eq!(post(server.address, "t", "one\n\"two\""), json!({ "accepted": 2, "dropped": 0 }));
+    // One receiver: the client. A log is nobody.
+    assert_eq!(post(server.address, "t", "one\n\"two\""), json!({ "accepted": 1, "dropped": 0 }));
     assert_eq!(client.next_text(), "one\n\"two\"");
     for number in 0..100 {
         post(server.address, "u", &number.to_string());
@@ -43,8 +44,8 @@ fn every_message_is_a_line_of_json_in_the_file_also_the_last_one() {
 fn a_sink_takes_only_its_topics_and_stdout_is_the_default() {
     let server =
         Builder::notiflux().file("config.toml", &config("topics = [\"notiflux/a*\"]")).start();
-    assert_eq!(post(server.address, "abc", "yes")["accepted"], 1);
-    assert_eq!(post(server.address, "b", "no")["accepted"], 0);
+    post(server.address, "b", "no");
+    post(server.address, "abc", "yes");
     crate::support::eventually("the line is on stdout", || !server.stdout().is_empty());
-    assert_eq!(server.stdout(), "{\"id\":1,\"message\":\"yes\",\"topic\":\"notiflux/abc\"}\n");
+    assert_eq!(server.stdout(), "{\"id\":2,\"message\":\"yes\",\"topic\":\"notiflux/abc\"}\n");
 }

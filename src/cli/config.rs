@@ -15,25 +15,27 @@ pub(super) enum Command {
     Check {
         /// The file to check, instead of --config.
         file: Option<PathBuf>,
+        #[command(flatten)]
+        common: Common,
     },
     /// Print the configuration in force, each value with its origin, secrets masked.
-    Show,
+    Show(Common),
 }
 
-pub(super) fn run(command: &Command, common: &Common) -> Result<(), Failure> {
+pub(super) fn run(command: &Command, before: &Common) -> Result<(), Failure> {
     match command {
-        Command::Check { file } => {
-            let layers = common.layers(file.as_ref());
+        Command::Check { file, common } => {
+            let layers = common.over(before).layers(file.as_ref());
             let notes = layers.notes.clone();
             plan::check(&layers, plugins::ALL).plan()?;
             let text: String = notes.iter().flat_map(|note| ["note: ", note, "\n"]).collect();
             let file = layers.file_name().unwrap_or("no file");
             print(&format!("{text}The configuration is good ({file}).\n"))
         }
-        Command::Show => {
-            let layers = common.layers(None);
+        Command::Show(common) => {
+            let layers = common.over(before).layers(None);
             let checked = plan::check(&layers, plugins::ALL);
-            print(&show(&layers, &checked.effective))?;
+            print(&show(&layers, &checked.effective, &checked.faults))?;
             // What can be shown was shown; that it cannot run is worth an exit code.
             if checked.faults.is_empty() { Ok(()) } else { Err(Faults(checked.faults).into()) }
         }

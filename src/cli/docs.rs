@@ -3,6 +3,8 @@
 use clap::{Command, CommandFactory as _};
 
 use super::{Cli, Failure, print};
+use crate::core::config::SEARCH;
+use crate::core::config::env::LEGACY;
 
 pub(super) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut text = Vec::new();
@@ -30,7 +32,24 @@ pub(super) fn man() -> Result<(), Failure> {
             page.extend_from_slice(section.as_bytes());
         }
     }
+    page.extend_from_slice(more().as_bytes());
     print(&String::from_utf8_lossy(&page))
+}
+
+/// What no definition of arguments says.
+fn more() -> String {
+    let mut text = String::from(".SH ENVIRONMENT\n");
+    for legacy in LEGACY {
+        text += &format!(".TP\n.B {}\nsets {}\n", legacy.variable, legacy.key);
+    }
+    text += ".TP\n.B PUSHMUX_PROFILE\nsets the profile\n";
+    text += ".TP\n.B PUSHMUX_<SECTION>__<NAME>__<KEY>\nsets any other key, such as PUSHMUX_PROTOCOL__NOTIFLUX__STRICT=true; arrays as in TOML\n";
+    text += ".SH FILES\n";
+    for file in SEARCH {
+        text += &format!(".TP\n.I {file}\nread when --config names no other file\n");
+    }
+    text += ".SH EXIT STATUS\n0 success, 1 failure while running, 2 wrong usage or configuration\n";
+    text
 }
 
 /// The sub-commands that have none of their own.

@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::core::BoxError;
@@ -22,12 +23,12 @@ const FAILED: u8 = 1;
 /// Wrong usage or configuration; clap uses the same.
 const MISUSED: u8 = 2;
 
-/// Real-time notification server: WebSocket and webhook fan-out from one binary.
+/// Real-time notification server: one message, every WebSocket that wants it.
 ///
 /// Configuration, later wins: profile < environment < TOML file < flags. The file is
 /// --config, else ./config.toml, else /etc/pushmux/config.toml, else none.
 #[derive(Debug, Parser)]
-#[command(name = "pushmux", version, max_term_width = 100, args_conflicts_with_subcommands = false)]
+#[command(name = "pushmux", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     common: Common,
@@ -35,26 +36,34 @@ pub(crate) struct Cli {
     command: Option<Command>,
 }
 
-#[derive(Debug, Args)]
+const EXIT_CODES: &str =
+    "Exit codes: 0 success, 1 failure while running, 2 wrong usage or configuration.";
+
+/// What says which configuration is meant, before or after the sub-command.
+#[derive(Clone, Debug, Default, Args)]
 struct Common {
-    /// Built-in configuration to start from: notiflux or demo.
-    #[arg(long, global = true, value_name = "NAME")]
+    /// Built-in configuration to start from.
+    #[arg(long, value_name = "NAME", value_parser = profile_names())]
     profile: Option<String>,
     /// Configuration file.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Name or address to listen on (server.host).
-    #[arg(long, global = true, value_name = "HOST")]
+    #[arg(long, value_name = "HOST")]
     host: Option<String>,
     /// Port to listen on, 0 for any free one (server.port).
-    #[arg(long, global = true, value_name = "PORT")]
+    #[arg(long, value_name = "PORT")]
     port: Option<String>,
     /// Form of the log on stderr (log.format).
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT")]
     log_format: Option<Format>,
     /// Say more: -v debug, -vv trace (log.level).
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
+}
+
+fn profile_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(profiles::ALL.iter().map(|profile| profile.name))
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -66,7 +75,7 @@ enum Format {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server (the default).
-    Run,
+    Run(Common),
     /// Look at the configuration without running.
     #[command(subcommand)]
     Config(config::Command),
@@ -87,7 +96,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
-        None | Some(Command::Run) => run::run(&cli.common),
+        None => run::run(&cli.common),
+        Some(Command::Run(common)) => run::run(&common.over(&cli.common)),
         Some(Command::Config(command)) => config::run(command, &cli.common),
         Some(Command::Token(command)) => token::run(command),
         Some(Command::Completions { shell }) => docs::completions(*shell),
@@ -141,6 +151,18 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl Common {
+    /// What stands after the sub-command, and for the rest what stands before it.
+    fn over(&self, before: &Self) -> Self {
+        Self {
+            profile: self.profile.clone().or_else(|| before.profile.clone()),
+            config: self.config.clone().or_else(|| before.config.clone()),
+            host: self.host.clone().or_else(|| before.host.clone()),
+            port: self.port.clone().or_else(|| before.port.clone()),
+            log_format: self.log_format.or(before.log_format),
+            verbose: self.verbose.saturating_add(before.verbose),
+        }
+    }
+
     /// The configuration's layers, with `file` instead of `--config` if there is one.
     fn layers(&self, file: Option<&PathBuf>) -> Layers {
         let mut flags = Vec::new();
@@ -178,6 +200,11 @@ fn environment() -> Vec<(String, String)> {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
     std::env::vars_os().filter_map(text).collect()
+}
+
+/// Says something beside what stdout is for.
+fn tell(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Prints to stdout; a reader that has gone away is no failure.

@@ -4,7 +4,8 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -14,14 +15,18 @@ use crate::core::plan::{self, Plan};
 use crate::core::server::{Server, StartError};
 use crate::plugins;
 
+/// Most log lines that wait for a slow reader of stderr.
+const LOG_LINES: usize = 8192;
+
 /// How long blocking work may hold up the end after everything else has ended.
 const LAST_WAIT: Duration = Duration::from_millis(500);
 
 pub(super) fn run(common: &Common) -> Result<(), Failure> {
     let layers = common.layers(None);
     let plan = plan::check(&layers, plugins::ALL).plan()?;
-    start_log(&plan.log).map_err(Failure::misused)?;
-    for note in &layers.notes {
+    let _log = start_log(&plan.log).map_err(Failure::misused)?;
+    raise_descriptor_limit();
+    for note in layers.notes.iter().chain(&layers.shadowed()) {
         warn!("{note}");
     }
     let profile = layers.profile.as_ref().map(|(name, _)| name.as_str());
@@ -37,10 +42,24 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
     done
 }
 
+/// Connections are file descriptors, and the soft limit is often 1024.
+fn raise_descriptor_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => debug!(limit, "File descriptors"),
+        Err(error) => warn!(%error, "Cannot raise the limit of file descriptors"),
+    }
+}
+
 async fn serve(plan: Plan) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
-    let server = Server::build(plan).await.map_err(|error| match error {
+    let built = tokio::select! {
+        built = Server::build(plan) => built,
+        () = next(&mut terminate, &mut interrupt) => {
+            return Err(Failure::failed("stopped by a signal before everything was ready"));
+        }
+    };
+    let server = built.map_err(|error| match error {
         StartError::Plugin { .. } => Failure::misused(chain(&error)),
         StartError::Listen { .. } => Failure::failed(chain(&error)),
     })?;
@@ -79,18 +98,21 @@ async fn next(
     info!(signal = name, "Signal received");
 }
 
-fn start_log(log: &Log) -> Result<(), String> {
+/// Starts the log. What it returns must live as long as anything is logged.
+fn start_log(log: &Log) -> Result<WorkerGuard, String> {
     let registry = tracing_subscriber::registry().with(log.filter()?);
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    match log.format {
+    // A pipe that nobody reads must not stop the server: lines beyond the queue are lost.
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LOG_LINES)
+        .finish(io::stderr());
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let started = match log.format {
         LogFormat::Text => {
             // Colour codes belong on a terminal, not into a file or journal.
-            let layer = layer.with_ansi(io::stderr().is_terminal());
-            registry.with(layer).try_init().map_err(|error| error.to_string())
+            registry.with(layer.with_ansi(io::stderr().is_terminal())).try_init()
         }
-        LogFormat::Json => {
-            let layer = layer.json().flatten_event(true);
-            registry.with(layer).try_init().map_err(|error| error.to_string())
-        }
-    }
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+    };
+    started.map(|()| guard).map_err(|error| error.to_string())
 }

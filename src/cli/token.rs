@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
+use clap::builder::NonEmptyStringValueParser;
 
-use super::{Failure, print};
+use super::{Failure, print, tell};
 use crate::plugins::auth_jwt::keys::KeyPair;
 use crate::plugins::auth_jwt::token::{Claims, TokenScope};
 
@@ -16,7 +17,7 @@ use crate::plugins::auth_jwt::token::{Claims, TokenScope};
 pub(super) enum Command {
     /// Make an ES256 key pair and print the line for the environment.
     Keygen {
-        /// Where private.pem and public.pem go. Existing files are never overwritten.
+        /// Folder for private.pem and public.pem. Existing files are never overwritten.
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
     },
@@ -26,7 +27,7 @@ pub(super) enum Command {
         #[arg(long)]
         scope: TokenScope,
         /// A topic it is good for; repeat for more.
-        #[arg(long, required = true, value_name = "TOPIC")]
+        #[arg(long, required = true, value_name = "TOPIC", value_parser = NonEmptyStringValueParser::new())]
         topic: Vec<String>,
         /// How long it is valid, such as 30s, 1h or 100years.
         #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
@@ -49,13 +50,20 @@ fn keygen(out: &Path) -> Result<(), Failure> {
     let private = pair.private_pem().map_err(Failure::failed)?;
     let public = pair.public_pem().map_err(Failure::failed)?;
     let base64 = pair.public_base64().map_err(Failure::failed)?;
-    let public_path = out.join("public.pem");
+    fs::create_dir_all(out)
+        .map_err(|error| Failure::failed(format!("cannot create {}: {error}", out.display())))?;
+    let (private_path, public_path) = (out.join("private.pem"), out.join("public.pem"));
     // Both or none: half a pair, or a mixed one, is worse than an error.
     if public_path.exists() {
         return Err(exists(&public_path));
     }
-    create(&out.join("private.pem"), &private, 0o600)?;
+    create(&private_path, &private, 0o600)?;
     create(&public_path, &public, 0o644)?;
+    tell(&format!(
+        "Wrote {} (keep it secret) and {}\n",
+        private_path.display(),
+        public_path.display()
+    ));
     print(&format!("JWT_PUBLIC_KEY_B64={base64}\n"))
 }
 

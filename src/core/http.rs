@@ -1,6 +1,7 @@
 //! What every protocol needs of HTTP: plain answers, and bodies read within limits.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -48,12 +49,35 @@ pub fn respond(status: StatusCode, content_type: Option<&'static str>, body: Byt
 }
 
 /// Matches exactly this path; `warp::path!` would take a trailing slash too.
-pub fn exact_path(path: &'static str) -> impl Filter<Extract = (), Error = Rejection> + Clone {
+pub fn exact_path(
+    path: impl Into<Arc<str>>,
+) -> impl Filter<Extract = (), Error = Rejection> + Clone {
+    let path = path.into();
     warp::path::full()
-        .and_then(move |full: FullPath| async move {
-            if full.as_str() == path { Ok(()) } else { Err(warp::reject::not_found()) }
+        .and_then(move |full: FullPath| {
+            let found = full.as_str() == &*path;
+            async move { if found { Ok(()) } else { Err(warp::reject::not_found()) } }
         })
         .untuple_one()
+}
+
+/// Reads a body and throws it away, so that a client which writes before it reads gets
+/// the answer: some megabytes at most, within `timeout`.
+pub async fn drain_body(
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    timeout: Duration,
+) {
+    let drain = async {
+        let mut body = pin!(body);
+        let mut drained = 0;
+        while let Some(Ok(chunk)) = body.next().await {
+            drained += chunk.remaining();
+            if drained > DRAIN_BYTES {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(timeout, drain).await;
 }
 
 /// Why a body could not be had.

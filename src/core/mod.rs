@@ -12,6 +12,8 @@ pub mod router;
 pub mod server;
 pub mod session;
 pub mod sink;
+pub mod stream;
+pub mod throttle;
 pub mod upgrade;
 
 /// A cause, whatever its type.

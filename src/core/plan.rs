@@ -115,10 +115,7 @@ fn tables(layers: &Layers, faults: &mut Vec<Fault>) -> Tables {
     for (section, value) in layers.values() {
         let kind = KINDS.into_iter().find(|kind| kind == section);
         if kind.is_none() && !matches!(section.as_str(), "server" | "log") {
-            faults.push(layers.fault(
-                section,
-                format!("unknown section `{section}`, expected one of `profile`, `server`, `log`, `auth`, `sink`, `protocol`"),
-            ));
+            faults.push(layers.fault(section, unknown_section(section)));
             continue;
         }
         let Value::Dict(_, dict) = value else {
@@ -133,7 +130,8 @@ fn tables(layers: &Layers, faults: &mut Vec<Fault>) -> Tables {
         };
         for (name, value) in dict {
             let path = format!("{kind}.{name}");
-            let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+            // Variables are in capitals and stand for small letters.
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
             let fault = match value {
                 Value::Dict(_, values) if name.chars().all(plain) && !name.is_empty() => {
                     let values = values.clone();
@@ -141,9 +139,9 @@ fn tables(layers: &Layers, faults: &mut Vec<Fault>) -> Tables {
                     continue;
                 }
                 Value::Dict(..) => {
-                    format!("found the name {name:?}, expected letters, digits, `_` or `-`")
+                    format!("found the name {name:?}, expected small letters, digits, `_` or `-`")
                 }
-                _ => format!("found a value, expected a table: [{path}]"),
+                _ => format!("found a value, expected a table with a name: [{kind}.<name>]"),
             };
             faults.push(layers.fault(&path, fault));
         }
@@ -151,6 +149,15 @@ fn tables(layers: &Layers, faults: &mut Vec<Fault>) -> Tables {
     let order = |entry: &Entry| KINDS.iter().position(|kind| *kind == entry.kind);
     tables.plugins.sort_by_key(order);
     tables
+}
+
+fn unknown_section(name: &str) -> String {
+    let core = toml::Table::try_from(Server::default()).unwrap_or_default();
+    let hint =
+        if core.contains_key(name) { format!(" (or server.{name}?)") } else { String::new() };
+    format!(
+        "unknown section `{name}`{hint}, expected one of `profile`, `server`, `log`, `auth`, `sink`, `protocol`"
+    )
 }
 
 /// Collects the names that other tables may refer to.
@@ -193,15 +200,14 @@ fn add(
         Make::Protocol(make) => plan.protocols.push((name.to_owned(), make(&mut draft))),
         Make::Sink { draft: make, .. } => {
             let texts: Vec<String> = draft.take("topics", vec!["*".to_owned()]);
-            let patterns = texts.iter().filter_map(|text| match Pattern::parse(text) {
-                Ok(pattern) => Some(pattern),
-                Err(message) => {
-                    draft.check().fault("topics", &message);
-                    None
+            let mut patterns = Vec::new();
+            for (index, text) in texts.iter().enumerate() {
+                match Pattern::parse(text) {
+                    Ok(pattern) => patterns.push(pattern),
+                    Err(message) => draft.check().fault(&format!("topics.{index}"), &message),
                 }
-            });
-            let patterns = patterns.collect();
-            draft.effective.insert("topics".into(), texts.clone().into());
+            }
+            draft.effective.insert("topics".into(), texts.into());
             plan.sinks.push((name.to_owned(), patterns, make(&mut draft)));
         }
     }

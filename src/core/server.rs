@@ -10,6 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -29,10 +30,15 @@ use super::plan::Plan;
 use super::plugin::{AuthCx, Jobs, ProtocolCx, SinkCx};
 use super::protocol::Protocol;
 use super::router::Router;
+use super::stream::Stream;
 
 /// How long to wait after `accept` failed for want of file descriptors or memory.
 /// The listener stays: connections wait in the kernel's backlog.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a stop waits for an answer to leave that is written already. A connection
+/// that waits for a request counts as idle.
+const LAST_ANSWER: Duration = Duration::from_millis(200);
 
 /// A server that listens and has not begun to serve.
 pub struct Server {
@@ -173,8 +179,9 @@ impl Server {
 
 /// Binds the first address of the host that can be bound, IPv4 before IPv6.
 async fn listen(settings: &config::Server) -> io::Result<(TcpListener, SocketAddr)> {
-    let mut addresses: Vec<_> =
-        lookup_host((settings.host.as_str(), settings.port)).await?.collect();
+    // `[::1]` is how an IPv6 address is written beside a port.
+    let host = settings.host.trim().trim_start_matches('[').trim_end_matches(']');
+    let mut addresses: Vec<_> = lookup_host((host, settings.port)).await?.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     let listener = TcpListener::bind(&*addresses).await?;
     let address = listener.local_addr()?;
@@ -214,22 +221,35 @@ async fn serve(
     // A pushed message must not wait for the next one; failing is harmless.
     let _ = stream.set_nodelay(true);
     let routes = TowerToHyperService::new(warp::service(routes));
+    let in_service = AtomicUsize::new(0);
     let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        hyper::service::Service::call(&routes, request)
+        in_service.fetch_add(1, Ordering::Relaxed);
+        let answer = hyper::service::Service::call(&routes, request);
+        async {
+            let answer = answer.await;
+            in_service.fetch_sub(1, Ordering::Relaxed);
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.header_timeout)
         .max_headers(settings.max_headers)
         .max_buf_size(settings.max_head_bytes)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Stream::new(stream, settings.write_timeout)), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = jobs.stopping() => {
             connection.as_mut().graceful_shutdown();
+            if in_service.load(Ordering::Relaxed) == 0 {
+                // Half a head, or nothing: no request of anybody is lost. An answer that
+                // is being written gets the time it needs.
+                let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
+                return;
+            }
             connection.await
         }
     };

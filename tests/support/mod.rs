@@ -15,6 +15,11 @@ use std::time::{Duration, Instant};
 /// How long anything may take before a test fails. Generous: it decides nothing else.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Tests hold thousands of sockets; the soft limit is often 1024.
+pub fn raise_descriptor_limit() {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+}
+
 /// Polls until `done` says yes.
 ///
 /// # Panics

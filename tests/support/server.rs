@@ -74,6 +74,7 @@ impl Builder {
 
     /// Starts a server and waits until it listens.
     pub fn start(self) -> Server {
+        super::raise_descriptor_limit();
         let mut child = self.command().spawn().unwrap();
         let stdout = collect(child.stdout.take().unwrap());
         let log = collect(child.stderr.take().unwrap());

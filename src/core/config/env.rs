@@ -5,8 +5,6 @@
 
 use figment::value::Dict;
 
-use super::fault::Fault;
-
 /// A variable that another server gave its name.
 #[derive(Debug)]
 pub struct Legacy {
@@ -69,7 +67,7 @@ pub(super) struct Environment {
     pub profile: Option<String>,
     pub implied_profile: Option<(&'static str, &'static str)>,
     pub settings: Vec<Setting>,
-    pub faults: Vec<Fault>,
+    pub notes: Vec<String>,
 }
 
 impl Environment {
@@ -101,14 +99,11 @@ impl Environment {
             if key.contains('.') {
                 own.push(Setting { variable: name.clone(), key, value: value.clone() });
             } else {
-                found.faults.push(Fault {
-                    origin: Some(format!("environment variable {name}")),
-                    line: None,
-                    key: String::new(),
-                    message: format!(
-                        "unknown variable, expected {PROFILE} or {PREFIX}<SECTION>__<NAME>__<KEY>, such as PUSHMUX_SERVER__PORT"
-                    ),
-                });
+                // Not a fault: for a service called `pushmux` Kubernetes puts
+                // PUSHMUX_PORT and its like into every container.
+                found.notes.push(format!(
+                    "environment variable {name} is ignored: expected {PROFILE} or {PREFIX}<SECTION>__<NAME>__<KEY>, such as PUSHMUX_SERVER__PORT"
+                ));
             }
         }
         own.sort_by(|a, b| a.variable.cmp(&b.variable));

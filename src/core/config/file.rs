@@ -25,7 +25,10 @@ impl File {
             origin: Some(name.to_owned()),
             line: error.span().map(|span| line_of(span.start)),
             key: String::new(),
-            message: error.message().to_owned(),
+            message: match (error.message(), error.span().and_then(|span| text.get(span))) {
+                ("duplicate key", Some(key)) => format!("duplicate key `{key}`"),
+                (message, _) => message.to_owned(),
+            },
         });
         let mut file = Self { faults: faults.collect(), ..Self::default() };
         file.values = file.table(table.get_ref(), "", &line_of);

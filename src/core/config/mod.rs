@@ -76,8 +76,7 @@ impl Layers {
     pub fn read(sources: &Sources, profiles: &[Profile]) -> Self {
         let mut faults = Vec::new();
         let file = read_file(sources.file.as_deref(), &mut faults);
-        let mut environment = Environment::read(&sources.environment);
-        faults.append(&mut environment.faults);
+        let environment = Environment::read(&sources.environment);
         let (mut values, file) = match file {
             Some((name, mut file)) => {
                 faults.append(&mut file.faults);
@@ -90,9 +89,10 @@ impl Layers {
             let found = profiles.iter().find(|profile| profile.name == name);
             if found.is_none() {
                 let known: Vec<_> = profiles.iter().map(|profile| profile.name).collect();
+                let place = file.as_ref().filter(|(name, _)| *name == why);
                 faults.push(Fault {
                     origin: Some(why.clone()),
-                    line: None,
+                    line: place.and_then(|(_, file)| file.line("profile")),
                     key: "profile".into(),
                     message: format!(
                         "unknown profile `{name}`, expected one of: {}",
@@ -109,7 +109,7 @@ impl Layers {
             let values = File::parse(&name, profile.toml).values;
             figment = figment.merge(Layer { name, values });
         }
-        let mut notes = Vec::new();
+        let mut notes = environment.notes;
         let mut settings = environment.settings;
         let own = settings.iter().filter(|setting| setting.variable.starts_with("PUSHMUX_"));
         let own: HashSet<_> = own.map(|setting| section_of(&setting.key).to_owned()).collect();
@@ -199,24 +199,27 @@ impl Layers {
         })
     }
 
-    /// Variables that something above them overrides: variable, key, by what.
-    fn shadowed(&self) -> Vec<(String, String, String)> {
-        let mut shadowed = Vec::new();
-        for setting in &self.settings {
-            if let Some((name, _)) = self.origin(&setting.key)
-                && name != setting.origin()
-            {
-                shadowed.push((setting.variable.clone(), setting.key.clone(), name));
-            }
-        }
-        shadowed
+    /// Variables that something above them overrides, each in a sentence.
+    #[must_use]
+    pub fn shadowed(&self) -> Vec<String> {
+        let sentence = |setting: &Setting| {
+            let (name, line) = self.origin(&setting.key)?;
+            let place = line.map_or_else(|| name.clone(), |line| format!("{name}:{line}"));
+            let (variable, key) = (&setting.variable, &setting.key);
+            let overridden = name != setting.origin();
+            overridden.then(|| {
+                format!("environment variable {variable} ({key}) is overridden by {place}")
+            })
+        };
+        self.settings.iter().filter_map(sentence).collect()
     }
 }
 
 fn read_file(named: Option<&Path>, faults: &mut Vec<Fault>) -> Option<(String, File)> {
     let path = match named {
         Some(path) => path,
-        None => SEARCH.iter().map(Path::new).find(|path| path.exists())?,
+        // A link that leads nowhere is a mistake to be told, not a file that is not there.
+        None => SEARCH.iter().map(Path::new).find(|path| path.symlink_metadata().is_ok())?,
     };
     let name = path.display().to_string();
     match std::fs::read_to_string(path) {

@@ -1,5 +1,7 @@
 //! From untyped values to a plugin's own configuration type, with every fault at once.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -21,6 +23,10 @@ pub struct Names {
     pub live_sinks: Vec<String>,
     /// What `server.host` will be.
     pub host: String,
+    /// `[auth.<name>]` tables whose provider can make credentials.
+    issuers: RefCell<BTreeSet<String>>,
+    /// Paths that protocols answer on, and the table that was first.
+    paths: RefCell<BTreeMap<String, String>>,
 }
 
 /// One table on its way to become a plugin.
@@ -55,15 +61,22 @@ impl<'a> Draft<'a> {
         let Some(value) = self.values.remove(key) else {
             return default;
         };
-        // One field of a fixed name, so that `extract` can do the work and the mending.
-        let one = Dict::from([("value".to_owned(), value)]);
         let path = join(&self.path, key);
-        let before = self.faults.len();
-        let found = extract::<One<T>>(self.layers, &path, one, self.faults);
-        for fault in &mut self.faults[before..] {
-            fault.key = fault.key.replacen(&format!("{path}.value"), &path, 1);
+        // What fails alone may be text that stands for another type.
+        let mut one = Dict::from([(key.to_owned(), value)]);
+        loop {
+            let result = one[key].deserialize::<T>();
+            match result {
+                Ok(value) => return value,
+                Err(_) if retype(self.layers, &mut one, key) => {}
+                Err(error) => {
+                    let at = error.path.iter().fold(path, |at, part| join(&at, part));
+                    let message = describe(&error.kind, &error.path);
+                    self.faults.push(self.layers.fault(&at, message));
+                    return default;
+                }
+            }
         }
-        found.map_or(default, |one| one.value)
     }
 
     /// The typed configuration. Always one, so that checking can go on and find more;
@@ -81,12 +94,6 @@ impl<'a> Draft<'a> {
     pub fn check(&mut self) -> Check<'_> {
         Check { layers: self.layers, names: self.names, path: &self.path, faults: self.faults }
     }
-}
-
-/// A table with one key of a fixed name: what [`Draft::take`] makes of a key of core.
-#[derive(serde::Deserialize)]
-struct One<T> {
-    value: T,
 }
 
 /// Collects what is wrong with values of the right type. Pure: no sockets, no tasks;
@@ -152,6 +159,32 @@ impl Check<'_> {
     /// `name` must be a `[sink.<name>]` table whose type takes WebSocket clients.
     pub fn live_sink(&mut self, key: &str, name: &str) {
         self.reference(key, name, "sink", &self.names.live_sinks);
+    }
+
+    /// Notes that this auth provider can make credentials.
+    pub fn can_issue(&mut self) {
+        let name = self.path.split_once('.').map_or(self.path, |(_, name)| name);
+        self.names.issuers.borrow_mut().insert(name.to_owned());
+    }
+
+    /// `name` must be an `[auth.<name>]` table whose provider can make credentials; `how`
+    /// says what makes one.
+    pub fn issuing_auth(&mut self, key: &str, name: &str, how: &str) {
+        self.auth(key, name);
+        if !self.names.issuers.borrow().contains(name) {
+            self.fault(key, &format!("[auth.{name}] cannot make tokens, expected {how}"));
+        }
+    }
+
+    /// This protocol answers on `path`; two cannot.
+    pub fn claim(&mut self, key: &str, path: &str) {
+        let first = {
+            let mut paths = self.names.paths.borrow_mut();
+            paths.entry(path.to_owned()).or_insert_with(|| self.path.to_owned()).clone()
+        };
+        if first != self.path {
+            self.fault(key, &format!("[{first}] answers on {path} already, expected another path"));
+        }
     }
 
     /// What `server.host` is set to.
@@ -273,7 +306,11 @@ fn describe(kind: &Kind, path: &[String]) -> String {
         }
         Kind::UnknownField(found, expected) => {
             let name = path.last().unwrap_or(found);
-            format!("unknown field `{name}`, expected {}", list(expected))
+            let hint = match name.as_str() {
+                "profile" => " (`profile` belongs above the first [table])",
+                _ => "",
+            };
+            format!("unknown field `{name}`, expected {}{hint}", list(expected))
         }
         other => other.to_string(),
     }
@@ -302,7 +339,7 @@ fn plain(expected: &str) -> String {
         "u64" | "usize" => "a whole number from 0".into(),
         "i64" | "isize" => "a whole number".into(),
         "a boolean" => "true or false".into(),
-        "a sequence" => "an array".into(),
+        "a sequence" => "an array, such as [\"a\", \"b\"]".into(),
         other => other.to_owned(),
     }
 }

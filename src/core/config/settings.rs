@@ -4,6 +4,7 @@ use std::num::NonZero;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::filter::LevelFilter;
 
 use super::section::Check;
 
@@ -24,6 +25,9 @@ pub struct Server {
     /// How long a request body may take.
     #[serde(with = "super::duration")]
     pub body_timeout: Duration,
+    /// How long an answer may wait for a client that does not read it.
+    #[serde(with = "super::duration")]
+    pub write_timeout: Duration,
     /// Largest request head in bytes.
     pub max_head_bytes: usize,
     /// Most header lines in a request.
@@ -41,6 +45,7 @@ impl Default for Server {
             workers: std::thread::available_parallelism().map_or(1, NonZero::get),
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(10),
             max_head_bytes: 16 * 1024,
             max_headers: 100,
             shutdown_timeout: Duration::from_secs(10),
@@ -60,6 +65,7 @@ impl Server {
         let allowed = Duration::from_millis(1)..=Duration::from_secs(3600);
         check.duration("header_timeout", self.header_timeout, allowed.clone());
         check.duration("body_timeout", self.body_timeout, allowed.clone());
+        check.duration("write_timeout", self.write_timeout, allowed.clone());
         check.duration("shutdown_timeout", self.shutdown_timeout, allowed);
     }
 }
@@ -101,11 +107,19 @@ impl Log {
     /// # Errors
     /// What is wrong with the directives.
     pub fn filter(&self) -> Result<tracing_subscriber::EnvFilter, String> {
-        let plain = self.level.parse::<tracing_subscriber::filter::LevelFilter>();
-        let directives = match plain {
-            Ok(level) if level < tracing_subscriber::filter::LevelFilter::WARN => level.to_string(),
-            Ok(level) => format!("warn,pushmux={level}"),
-            Err(_) => self.level.clone(),
+        let parts = || self.level.split(',').map(str::trim);
+        let is_level = |part: &str| part.parse::<LevelFilter>().ok();
+        let directives = match is_level(self.level.trim()) {
+            Some(level) if level < LevelFilter::WARN => level.to_string(),
+            Some(level) => format!("warn,pushmux={level}"),
+            // Directives that say nothing of pushmux, such as those for the server it
+            // replaces, must not silence it.
+            None if !parts()
+                .any(|part| part.starts_with("pushmux") || is_level(part).is_some()) =>
+            {
+                format!("warn,pushmux=info,{}", self.level)
+            }
+            None => self.level.clone(),
         };
         tracing_subscriber::EnvFilter::builder()
             .parse(directives)

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::{Layers, join};
+use super::{Fault, Layers, join};
 
 /// Writes `effective`, the typed configuration with its defaults, as a TOML file whose
 /// comments say where each value came from. Secrets are masked by their types.
 #[must_use]
-pub fn show(layers: &Layers, effective: &toml::Table) -> String {
+pub fn show(layers: &Layers, effective: &toml::Table, faults: &[Fault]) -> String {
     let mut out =
         String::from("# Effective configuration: profile < environment < file < flags.\n");
     let profile = match &layers.profile {
@@ -19,28 +19,25 @@ pub fn show(layers: &Layers, effective: &toml::Table) -> String {
     for note in &layers.notes {
         let _ = writeln!(out, "# note: {note}");
     }
-    for (variable, key, winner) in layers.shadowed() {
-        let _ = writeln!(
-            out,
-            "# shadowed: environment variable {variable} ({key}) is overridden by {winner}"
-        );
+    for sentence in layers.shadowed() {
+        let _ = writeln!(out, "# shadowed: {sentence}");
     }
     for (kind, value) in effective {
         let Some(table) = value.as_table() else { continue };
         if matches!(kind.as_str(), "server" | "log") {
-            section(&mut out, layers, kind, table);
+            section(&mut out, layers, faults, kind, table);
             continue;
         }
         for (name, value) in table {
             if let Some(table) = value.as_table() {
-                section(&mut out, layers, &join(kind, name), table);
+                section(&mut out, layers, faults, &join(kind, name), table);
             }
         }
     }
     out
 }
 
-fn section(out: &mut String, layers: &Layers, path: &str, table: &toml::Table) {
+fn section(out: &mut String, layers: &Layers, faults: &[Fault], path: &str, table: &toml::Table) {
     let _ = writeln!(out, "\n[{path}]");
     let lines: Vec<_> =
         table.iter().map(|(key, value)| (key, format!("{key} = {value}"))).collect();
@@ -51,6 +48,8 @@ fn section(out: &mut String, layers: &Layers, path: &str, table: &toml::Table) {
             Some((name, None)) => name,
             None => "default".to_owned(),
         };
+        let is_bad = faults.iter().any(|fault| fault.key == join(path, key));
+        let origin = if is_bad { format!("not good, see the fault ({origin})") } else { origin };
         let _ = writeln!(out, "{line:width$}  # {origin}");
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -51,6 +51,9 @@ impl Default for Config {
 
 impl Config {
     pub(super) fn check(&self, check: &mut Check<'_>) {
+        if self.generate {
+            check.can_issue();
+        }
         if self.public_key.0.is_empty() && !self.generate {
             let message = format!(
                 "missing: expected an EC public key (P-256) in PEM form, the same in base64, or \"file:/path/to/public.pem\"; the variable for it is {}",
@@ -129,9 +132,13 @@ impl<'de> Deserialize<'de> for PublicKeys {
                 f.write_str("a key, { id, key }, or an array of these")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<PublicKeys, E> {
+            fn visit_str<E: Error>(self, text: &str) -> Result<PublicKeys, E> {
                 if text.is_empty() {
                     return Ok(PublicKeys::default());
+                }
+                if text.starts_with(['[', '{']) {
+                    // From a variable, which is text: core tries it as TOML next.
+                    return Err(E::custom("found brackets, expected a key"));
                 }
                 let key = text.to_owned().into();
                 Ok(PublicKeys(vec![PublicKey { id: None, key }]))

@@ -1,6 +1,7 @@
 //! P-256 keys: public ones to verify with, pairs to sign with.
 
 use std::fs;
+use std::path::PathBuf;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer as _;
@@ -23,16 +24,17 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file of `file:…` could not be read.
-    #[error("cannot read the key file {path}: {source}")]
+    #[error("cannot read the key file {}: {source}", path.display())]
     File {
-        /// As configured.
-        path: String,
+        /// As configured, made absolute: a relative one is looked for where pushmux was
+        /// started.
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
     /// Neither PEM nor base64 of PEM.
     #[error(
-        "found neither PEM nor base64 of PEM, expected `-----BEGIN PUBLIC KEY-----` or what `base64 < public.pem` prints"
+        "found neither PEM nor base64 of PEM, expected `-----BEGIN PUBLIC KEY-----`, or what `base64 < public.pem` prints, or file:/path/to/public.pem"
     )]
     NotPem,
     /// A private key where the public one belongs.
@@ -45,6 +47,9 @@ pub enum KeyError {
         "found a key that is no EC public key on the curve P-256 (prime256v1), which ES256 needs"
     )]
     NotP256,
+    /// A public key where the private one belongs.
+    #[error("found a public key, expected the private one")]
+    Public,
     /// No usable private key in a PEM file.
     #[error(
         "found no EC private key on the curve P-256 (prime256v1), expected `BEGIN PRIVATE KEY` or `BEGIN EC PRIVATE KEY`"
@@ -70,8 +75,10 @@ impl VerifyingKey {
         let Some(path) = value.strip_prefix("file:") else {
             return Self::parse(id, value);
         };
-        let text = fs::read_to_string(path)
-            .map_err(|source| KeyError::File { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path).map_err(|source| {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+            KeyError::File { path, source }
+        })?;
         Self::parse(id, &text)
     }
 
@@ -120,6 +127,9 @@ impl KeyPair {
     /// When there is no P-256 private key in it.
     pub fn parse(pem: &str) -> Result<Self, KeyError> {
         let blocks = pem::parse_many(pem).map_err(|_| KeyError::NotAPrivateKey)?;
+        if blocks.iter().any(|block| block.tag() == "PUBLIC KEY") {
+            return Err(KeyError::Public);
+        }
         let is_key = |block: &&pem::Pem| matches!(block.tag(), "PRIVATE KEY" | "EC PRIVATE KEY");
         let block = blocks.iter().find(is_key).ok_or(KeyError::NotAPrivateKey)?;
         EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, block.contents())

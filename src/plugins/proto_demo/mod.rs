@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderValue};
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use warp::Filter;
@@ -52,11 +53,6 @@ pub struct Demo {
     config: Config,
 }
 
-#[derive(Deserialize)]
-struct Query {
-    topic: String,
-}
-
 /// A token to subscribe with and one to publish with.
 struct Tokens {
     subscribe: String,
@@ -75,10 +71,8 @@ impl Demo {
     }
 
     fn answer(&self, topic: &str) -> Response {
-        let plain = |c: char| !c.is_whitespace() && !c.is_control();
-        if topic.is_empty() || topic.len() > 255 || !topic.chars().all(plain) {
-            let error = "expected a topic of 1 to 255 bytes without blanks";
-            return answer::json(StatusCode::BAD_REQUEST, &json!({ "error": error }));
+        if !is_plain(topic) {
+            return answer::json(StatusCode::BAD_REQUEST, &json!({ "error": TOPIC_FAULT }));
         }
         let Some(tokens) = self.tokens(topic) else {
             let error = "the auth provider cannot make tokens";
@@ -96,6 +90,25 @@ impl Demo {
     }
 }
 
+const TOPIC_FAULT: &str = "expected a topic of 1 to 255 bytes without blanks and quotes";
+
+/// Whether the topic can stand in the commands that are printed.
+fn is_plain(topic: &str) -> bool {
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && !"'\"\\".contains(c);
+    !topic.is_empty() && topic.len() <= 255 && topic.chars().all(plain)
+}
+
+/// Whether the request was meant for this machine. A page from elsewhere can make its
+/// own name point here (DNS rebinding) and would then be given tokens.
+fn is_local(host: &str) -> bool {
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| !port.contains(']'))
+        .map_or(host, |(name, _)| name);
+    let name = name.trim_matches(['[', ']']);
+    name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
 impl Protocol for Demo {
     fn routes(self: Arc<Self>) -> BoxedFilter<(Response,)> {
         let page = warp::path::end().and(warp::get()).map(|| {
@@ -104,8 +117,17 @@ impl Protocol for Demo {
         });
         let tokens = answer::exact_path("/demo/tokens")
             .and(warp::get())
-            .and(warp::query::<Query>())
-            .map(move |query: Query| self.answer(&query.topic));
+            .and(warp::header::<String>("host"))
+            .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+            .map(move |host: String, query: String| {
+                if !is_local(&host) {
+                    let error = "this demo is for the machine it runs on";
+                    return answer::json(StatusCode::FORBIDDEN, &json!({ "error": error }));
+                }
+                let topic = query.split('&').find_map(|part| part.strip_prefix("topic="));
+                let topic = percent_decode_str(topic.unwrap_or("")).decode_utf8_lossy();
+                self.answer(&topic)
+            });
         page.or(tokens).unify().boxed()
     }
 
@@ -127,7 +149,11 @@ impl FromConfig<ProtocolCx> for Demo {
     type Config = Config;
 
     fn check(config: &Config, check: &mut Check<'_>) {
-        check.auth("auth", &config.auth);
+        let how = "one of type jwt with generate = true";
+        check.issuing_auth("auth", &config.auth, how);
+        if !is_plain(&config.topic) {
+            check.fault("topic", TOPIC_FAULT);
+        }
         let year = Duration::from_secs(365 * 86_400);
         check.duration("lifetime", config.lifetime, Duration::from_secs(1)..=year);
         let host = check.host().to_owned();
@@ -148,5 +174,29 @@ impl FromConfig<ProtocolCx> for Demo {
             return Err(format!("auth: [auth.{auth}] cannot make tokens, expected one of type jwt with generate = true").into());
         }
         Ok(demo)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_local() {
+        for host in
+            ["localhost", "localhost:8080", "127.0.0.1:80", "127.1.2.3", "[::1]:8080", "[::1]"]
+        {
+            assert!(is_local(host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "10.0.0.1:80",
+            "",
+            ":80",
+        ] {
+            assert!(!is_local(host), "{host}");
+        }
     }
 }

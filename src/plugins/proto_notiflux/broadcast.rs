@@ -9,7 +9,6 @@ use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use serde::Deserialize;
 use serde_json::json;
-use tracing::info;
 use warp::reply::Response;
 
 use super::{Config, Shared};
@@ -70,12 +69,11 @@ pub(super) async fn read(
     timeout: Duration,
 ) -> Result<BroadcastPayload, Refusal> {
     let limit = config.max_body_bytes;
-    let json = is_json(headers);
-    // Read even when it will be refused: see `read_body` on clients that write first.
-    let body = answer::read_body(headers, body, limit, timeout).await;
-    if !json {
+    if !is_json(headers) {
+        answer::drain_body(body, timeout).await;
         return Err(Refusal::ContentType);
     }
+    let body = answer::read_body(headers, body, limit, timeout).await;
     let body = body.map_err(|error| match error {
         BodyError::Announced(length) => Refusal::Announced { length, limit },
         BodyError::TooLarge => Refusal::TooLarge(limit),
@@ -136,7 +134,7 @@ pub(super) async fn publish(
         Err(AuthError::Denied(reason)) => {
             // Without the topic: what comes without a good token can be anything, a
             // token in the wrong place included.
-            info!(reason, "Broadcast refused");
+            shared.refused("broadcast", None, reason);
             return refuse(StatusCode::UNAUTHORIZED, reason);
         }
         Err(error @ AuthError::Unavailable(_)) => {
@@ -145,12 +143,12 @@ pub(super) async fn publish(
         }
     };
     if let Some(reason) = shared.config.topic_fault(&topic) {
-        info!(reason, "Broadcast refused");
+        shared.refused("broadcast", None, reason);
         return refuse(StatusCode::FORBIDDEN, reason);
     }
     if !grant.publish.covers(&topic) {
         let reason = "the token does not allow this topic to be published to";
-        info!(topic, reason, "Broadcast refused");
+        shared.refused("broadcast", Some(&topic), reason);
         return refuse(StatusCode::FORBIDDEN, reason);
     }
     let delivery = router.publish(Topic::new(&shared.instance, &topic), message.into());

@@ -15,6 +15,8 @@ pub struct Config {
     pub auth: String,
     /// The `[sink.<name>]` that holds the WebSocket clients.
     pub sink: String,
+    /// What stands before `/broadcast`, `/ws` and `/health`, for a second instance.
+    pub path_prefix: String,
     /// Tell publishers the truth: 401 and 403 with a reason instead of a 200 for
     /// everything, and what was delivered with the 200.
     pub strict: bool,
@@ -43,6 +45,7 @@ impl Default for Config {
         Self {
             auth: "jwt".into(),
             sink: "ws".into(),
+            path_prefix: String::new(),
             strict: false,
             ack: false,
             ping_interval: Duration::from_secs(15),
@@ -63,6 +66,19 @@ impl Config {
         let allowed = Duration::from_millis(100)..=Duration::from_secs(86_400);
         check.duration("ping_interval", self.ping_interval, allowed.clone());
         check.duration("idle_timeout", self.idle_timeout, allowed);
+        if self.idle_timeout <= self.ping_interval {
+            let [found, ping] =
+                [self.idle_timeout, self.ping_interval].map(humantime::format_duration);
+            check.fault("idle_timeout", &format!("found {found}, expected more than ping_interval ({ping}): who was not asked cannot answer"));
+        }
+        let prefix = &self.path_prefix;
+        if !prefix.is_empty() && (!prefix.starts_with('/') || prefix.ends_with('/')) {
+            check.fault(
+                "path_prefix",
+                &format!("found {prefix:?}, expected nothing, or a path such as \"/news\""),
+            );
+        }
+        check.claim("path_prefix", &format!("{prefix}/broadcast"));
         check.range("max_message_bytes", self.max_message_bytes, 512..=64 * 1024 * 1024);
         check.range("max_body_bytes", self.max_body_bytes, 512..=64 * 1024 * 1024);
         check.range("max_topic_bytes", self.max_topic_bytes, 1..=64 * 1024);

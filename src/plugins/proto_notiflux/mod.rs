@@ -18,7 +18,7 @@ use http::header::{CONNECTION, HeaderMap, HeaderValue};
 use http::{Response as HttpResponse, StatusCode};
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
-use tracing::warn;
+use tracing::{debug, info, warn};
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
@@ -31,6 +31,7 @@ use crate::core::plugin::{FromConfig, Plugin, ProtocolCx};
 use crate::core::protocol::Protocol;
 use crate::core::router::Router;
 use crate::core::sink::LiveSink;
+use crate::core::throttle::Throttle;
 use crate::core::upgrade::{Handshake, Refusal, has_token};
 
 pub use config::Config;
@@ -56,16 +57,30 @@ struct Shared {
     instance: String,
     config: Config,
     auth: Arc<dyn AuthProvider>,
+    /// Refusals are anybody's to cause: they must not fill the log.
+    refusals: Throttle,
+}
+
+impl Shared {
+    /// Tells the operator of a refusal: the first in a second at `info`, each at `debug`.
+    fn refused(&self, what: &'static str, topic: Option<&str>, reason: &'static str) {
+        debug!(what, topic, reason, "Refused");
+        if let Some(more) = self.refusals.pass() {
+            info!(what, topic, reason, more_before = more, "Refused");
+        }
+    }
 }
 
 impl Protocol for Notiflux {
     fn routes(self: Arc<Self>) -> BoxedFilter<(Response,)> {
+        let prefix = self.shared.config.path_prefix.clone();
+        let path = |name| format!("{prefix}{name}");
         let this = warp::any().map(move || self.clone());
         // HEAD too, which the original does not answer: some probes send nothing else.
-        let health = exact_path("/health")
+        let health = exact_path(path("/health"))
             .and(warp::get().or(warp::head()).unify())
             .map(|| empty(StatusCode::OK));
-        let socket = exact_path("/ws")
+        let socket = exact_path(path("/ws"))
             .and(warp::get())
             .and(this.clone())
             .and(warp::header::headers_cloned())
@@ -74,7 +89,7 @@ impl Protocol for Notiflux {
             .map(|this: Arc<Self>, headers: HeaderMap, on_upgrade, query: String| {
                 this.upgrade(&headers, on_upgrade, &query)
             });
-        let broadcast = exact_path("/broadcast")
+        let broadcast = exact_path(path("/broadcast"))
             .and(warp::post())
             .and(this)
             .and(warp::header::headers_cloned())
@@ -139,7 +154,8 @@ impl FromConfig<ProtocolCx> for Notiflux {
 
     async fn build(config: Config, cx: ProtocolCx) -> Result<Self, BoxError> {
         let (auth, live) = (cx.auth(&config.auth)?, cx.live_sink(&config.sink)?);
-        let shared = Arc::new(Shared { instance: cx.name, config, auth });
+        let shared =
+            Arc::new(Shared { instance: cx.name, config, auth, refusals: Throttle::default() });
         Ok(Self { shared, live, router: cx.router, body_timeout: cx.body_timeout })
     }
 }

@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tracing::info;
 
 use super::Shared;
 use super::command::{Command, parse};
@@ -45,7 +44,7 @@ impl NotifluxSession {
             Some(Refusal { reason, authenticated }) => {
                 // What comes without a good token can be anything, a token included.
                 let topic = authenticated.then_some(name);
-                info!(topic, reason, "Subscription refused");
+                self.shared.refused("subscription", topic, reason);
                 self.tell(client, || format!("/denied {name} {reason}"));
             }
         }
@@ -110,5 +109,74 @@ impl Session for NotifluxSession {
             Command::Unknown => client.send(UNKNOWN.into()),
         }
         ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::core::auth::{AuthProvider, Grant, Scope};
+    use crate::core::message::Frame;
+
+    /// Says yes to `news` and to nothing else.
+    struct News;
+
+    #[async_trait]
+    impl AuthProvider for News {
+        async fn authenticate(&self, _: &str) -> Result<Arc<Grant>, AuthError> {
+            let topics = Scope::Topics(HashSet::from(["news".to_owned()]));
+            Ok(Arc::new(Grant { subscribe: topics, ..Grant::default() }))
+        }
+    }
+
+    /// Writes down what happened, in order.
+    #[derive(Default)]
+    struct Recorder(Vec<String>);
+
+    impl Client for Recorder {
+        fn subscribe(&mut self, topic: Topic) {
+            self.0.push(format!("subscribe {topic}"));
+        }
+        fn unsubscribe(&mut self, topic: &Topic) -> bool {
+            self.0.push(format!("unsubscribe {topic}"));
+            true
+        }
+        fn unsubscribe_all(&mut self) {
+            self.0.push("unsubscribe all".into());
+        }
+        fn subscriptions(&self) -> usize {
+            0
+        }
+        fn is_subscribed(&self, _: &Topic) -> bool {
+            false
+        }
+        fn send(&mut self, frame: Frame) {
+            self.0.push(format!("send {}", frame.as_str()));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_acknowledgement_comes_after_the_subscription_is_in_force() {
+        let shared = Arc::new(Shared {
+            instance: "n".into(),
+            config: super::super::Config::default(),
+            auth: Arc::new(News),
+            refusals: crate::core::throttle::Throttle::default(),
+        });
+        let mut session = NotifluxSession::new(shared, true);
+        let mut client = Recorder::default();
+        for text in ["/subscribe news T", "/subscribe other T", "/unsubscribe news"] {
+            assert!(session.received(&mut client, text).await.is_continue());
+        }
+        let expected = [
+            "subscribe n/news",
+            "send /subscribed news",
+            "send /denied other the token does not allow this topic to be subscribed to",
+            "unsubscribe n/news",
+            "send /unsubscribed news",
+        ];
+        assert_eq!(client.0, expected);
     }
 }

@@ -52,7 +52,8 @@ enum Item {
 impl Sink for Log {
     fn deliver(&self, message: &Arc<Message>) -> Delivery {
         match self.queue.try_send(Item::Message(message.clone())) {
-            Ok(()) => Delivery { accepted: 1, dropped: 0 },
+            // Nobody received anything: a publisher's count of receivers is not ours.
+            Ok(()) => Delivery::default(),
             Err(_) => Delivery { accepted: 0, dropped: 1 },
         }
     }
@@ -63,6 +64,9 @@ impl FromConfig<SinkCx> for Log {
 
     fn check(config: &Config, check: &mut Check<'_>) {
         check.range("queue_messages", config.queue_messages, 1..=1_000_000);
+        if config.path.is_dir() {
+            check.fault("path", "found a folder, expected a file");
+        }
         if let Some(folder) = config.path.parent()
             && !folder.as_os_str().is_empty()
             && !folder.is_dir()
@@ -79,7 +83,8 @@ impl FromConfig<SinkCx> for Log {
         let to: Box<dyn Write + Send> = if config.path.as_os_str().is_empty() {
             Box::new(io::stdout())
         } else {
-            Box::new(append(&config.path)?)
+            // On a thread that may block: a pipe opens when somebody reads it.
+            Box::new(tokio::task::spawn_blocking(move || append(&config.path)).await??)
         };
         let (queue, waiting) = sync_channel(config.queue_messages);
         // A thread, since writing to a terminal or a network disk may block for ever.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io;
 use std::net::Shutdown;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -41,6 +42,7 @@ pub(super) async fn run(
         client: Member::new(shared, outbox.clone()),
         session,
         heard: Instant::now(),
+        pinged: Instant::now(),
         tick: Instant::now() + limits.ping_interval,
         limits,
         cut: None,
@@ -64,7 +66,8 @@ async fn read_to_end(stream: &TcpStream) {
         let mut scratch = [0; READ_BYTES];
         match stream.try_read(&mut scratch) {
             Ok(0) => return,
-            Ok(_) => {}
+            // As in `process`: a client must not keep the worker for itself.
+            Ok(_) => tokio::task::consume_budget().await,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return,
         }
@@ -100,6 +103,8 @@ struct Connection {
     limits: Limits,
     /// When the client last sent anything.
     heard: Instant,
+    /// When the last ping went out; the time of the start before the first one.
+    pinged: Instant,
     /// When the next ping is due.
     tick: Instant,
     /// When to stop waiting for the client's part of the closing handshake.
@@ -113,6 +118,7 @@ impl Connection {
         if let ControlFlow::Break(end) = self.process(outbox).await {
             return end;
         }
+        let mut stopping = pin!(jobs.stopping());
         loop {
             let deadline = self.cut.map_or(self.tick, |cut| cut.min(self.tick));
             tokio::select! {
@@ -139,7 +145,7 @@ impl Connection {
                         return end;
                     }
                 }
-                () = jobs.stopping(), if self.cut.is_none() => {
+                () = &mut stopping, if self.cut.is_none() => {
                     self.close(outbox, Some((1001, "going away")));
                 }
             }
@@ -166,6 +172,9 @@ impl Connection {
     /// Handles every complete frame that was read.
     async fn process(&mut self, outbox: &Outbox) -> ControlFlow<End> {
         loop {
+            // Reading a socket costs no budget of tokio's: without this a client that
+            // always has something to say would keep the worker for itself.
+            tokio::task::consume_budget().await;
             let event = match self.reader.next() {
                 Ok(Some(event)) => event,
                 Ok(None) => {
@@ -204,10 +213,14 @@ impl Connection {
                 // The client could not be heard, which is not the same as being silent.
                 self.heard = now;
             }
-            if now - self.heard >= self.limits.idle_timeout {
+            let silent = now - self.heard >= self.limits.idle_timeout;
+            // Only who was asked can fail to answer. What waits in the socket is an answer
+            // too; it is processed when the socket's own turn comes.
+            if silent && self.heard < self.pinged && !matches!(self.read(outbox), Ok(1..)) {
                 return ControlFlow::Break(End::Silent);
             }
             self.tick = now + self.limits.ping_interval;
+            self.pinged = now;
             let _ = outbox.offer(&wire::ping());
         }
         ControlFlow::Continue(())

@@ -15,8 +15,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tracing::{debug, info};
 
 use crate::core::BoxError;
@@ -26,6 +24,7 @@ use crate::core::message::Message;
 use crate::core::plugin::{FromConfig, Jobs, Plugin, SinkCx};
 use crate::core::session::Session;
 use crate::core::sink::{Delivery, LiveSink, Sink};
+use crate::core::stream::into_tcp;
 
 pub use config::{Config, WhenFull};
 use outbox::{Offer, Outbox};
@@ -73,7 +72,7 @@ impl Sink for Ws {
             self.shared.dropped.queue_full.fetch_add(full, Ordering::Relaxed);
             self.shared.dropped.closed.fetch_add(closed, Ordering::Relaxed);
             delivery.dropped = usize::try_from(full + closed).unwrap_or(usize::MAX);
-            debug!(topic = %message.topic, id = message.id, full, closed, "Not delivered to every subscriber");
+            debug!(topic = ?message.topic, id = message.id, full, closed, "Not delivered to every subscriber");
         }
         delivery
     }
@@ -89,8 +88,7 @@ impl LiveSink for Ws {
                 Err(_) => return debug!("Upgrade timed out"),
             };
             // Every listener of ours serves plain TCP, so this cannot be another type.
-            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-            let (stream, early) = (parts.io.into_inner(), parts.read_buf);
+            let Some((stream, early)) = into_tcp(upgraded) else { return };
             // A fresh task: this one is as large as the HTTP state it grew from.
             let stopping = jobs.clone();
             jobs.spawn(async move {
