@@ -292,6 +292,7 @@ fn the_example_file_has_every_key_with_its_default_and_its_variable() {
         // Keys that have no default, or whose default does not go with all others.
         ("public_key = \"\"", key.as_str()),
         ("generate = false", "generate = true"),
+        ("url = \"\"", "url = \"sqlite::memory:\""),
     ] {
         assert!(whole.contains(written), "{written}");
         whole = whole.replacen(written, needed, 1);
@@ -304,6 +305,7 @@ fn the_example_file_has_every_key_with_its_default_and_its_variable() {
     let table =
         |plugin: &pushmux::core::plugin::Plugin| format!("[{}.{}]\n", plugin.kind(), plugin.name);
     let sections: String = pushmux::plugins::ALL.iter().map(table).collect();
+    let sections = format!("[database.main]\n{sections}");
     let defaults: toml::Table =
         show(Builder::new().file("config.toml", &sections)).parse().unwrap();
     let mut keys = 0;

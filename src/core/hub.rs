@@ -77,15 +77,13 @@ impl<M> Hub<M> {
         }
     }
 
-    /// Calls `visit` for each member of `topic`, one topic's visits strictly one after
-    /// the other. `visit` must not block and must not call back into the hub.
-    pub fn visit(&self, topic: &Topic, mut visit: impl FnMut(&M)) {
+    /// Hands the members of `topic` to `visit`, one topic's visits strictly one after the
+    /// other. `visit` must not block and must not call back into the hub.
+    pub fn visit(&self, topic: &Topic, visit: impl FnOnce(&mut dyn ExactSizeIterator<Item = &M>)) {
         let Some(room) = self.shard(topic).lock().get(topic).cloned() else {
             return;
         };
-        for member in room.0.lock().by_id.values() {
-            visit(member);
-        }
+        visit(&mut room.0.lock().by_id.values());
     }
 
     /// How many topics have members.
@@ -113,7 +111,7 @@ mod tests {
 
     fn members(hub: &Hub<u64>, topic: &Topic) -> Vec<u64> {
         let mut found = Vec::new();
-        hub.visit(topic, |member| found.push(*member));
+        hub.visit(topic, |members| found.extend(members));
         found.sort_unstable();
         found
     }

@@ -115,6 +115,39 @@ impl From<&'static str> for Frame {
     }
 }
 
+/// Which receivers of a topic get a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// All of them.
+    #[default]
+    Everyone,
+    /// One connection of each device, see [`Device`](super::session::Device).
+    OnePerDevice,
+}
+
+/// What a protocol gives to the router.
+#[derive(Debug)]
+pub struct Publication {
+    /// Where it goes.
+    pub topic: Topic,
+    /// Which receivers get it.
+    pub audience: Audience,
+    /// What live clients of the publishing protocol receive.
+    pub frame: Frame,
+    /// The same in a form that other sinks can make a body of; `Null` when the text of
+    /// `frame` is all there is. The core never reads it.
+    pub data: serde_json::Value,
+}
+
+impl Publication {
+    /// For everyone, without data.
+    #[must_use]
+    pub fn new(topic: Topic, frame: impl Into<Frame>) -> Self {
+        let frame = frame.into();
+        Self { topic, audience: Audience::Everyone, frame, data: serde_json::Value::Null }
+    }
+}
+
 /// One publication on its way through the router.
 #[derive(Debug)]
 pub struct Message {
@@ -122,8 +155,12 @@ pub struct Message {
     pub id: u64,
     /// Where it goes.
     pub topic: Topic,
+    /// Which receivers get it.
+    pub audience: Audience,
     /// What live clients of the publishing protocol receive.
     pub frame: Frame,
+    /// See [`Publication::data`].
+    pub data: serde_json::Value,
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ use std::collections::HashSet;
 use figment::value::{Dict, Value};
 
 use super::config::{Draft, Fault, Faults, Layers, Log, Names, Server};
+use super::database;
 use super::message::Pattern;
 use super::plugin::{AuthBuild, Make, Plugin, ProtocolBuild, SinkBuild};
 
-/// The kinds of plugin, in the order they are built; also the names of their tables.
-const KINDS: [&str; 3] = ["auth", "sink", "protocol"];
+/// The kinds of named tables, in the order they are built.
+const KINDS: [&str; 4] = ["database", "auth", "sink", "protocol"];
 
 /// A configuration without a fault, ready to be built.
 pub struct Plan {
@@ -18,6 +19,7 @@ pub struct Plan {
     pub server: Server,
     /// `[log]`.
     pub log: Log,
+    pub(super) databases: Vec<(String, database::Config)>,
     pub(super) auth: Vec<(String, AuthBuild)>,
     pub(super) sinks: Vec<(String, Vec<Pattern>, SinkBuild)>,
     pub(super) protocols: Vec<(String, ProtocolBuild)>,
@@ -67,7 +69,8 @@ pub fn check(layers: &Layers, plugins: &[Plugin]) -> Checked {
     log.check(&mut draft.check());
     effective.insert("log".into(), table.into());
 
-    let mut plan = Plan { server, log, auth: vec![], sinks: vec![], protocols: vec![] };
+    let mut plan =
+        Plan { server, log, databases: vec![], auth: vec![], sinks: vec![], protocols: vec![] };
     names.host.clone_from(&plan.server.host);
     name(&tables.plugins, plugins, &mut names);
     for entry in tables.plugins {
@@ -156,13 +159,17 @@ fn unknown_section(name: &str) -> String {
     let hint =
         if core.contains_key(name) { format!(" (or server.{name}?)") } else { String::new() };
     format!(
-        "unknown section `{name}`{hint}, expected one of `profile`, `server`, `log`, `auth`, `sink`, `protocol`"
+        "unknown section `{name}`{hint}, expected one of `profile`, `server`, `log`, `database`, `auth`, `sink`, `protocol`"
     )
 }
 
 /// Collects the names that other tables may refer to.
 fn name(entries: &[Entry], plugins: &[Plugin], names: &mut Names) {
     for entry in entries {
+        if entry.kind == "database" {
+            names.databases.push(entry.name.clone());
+            continue;
+        }
         let type_name = match entry.values.get("type") {
             Some(Value::String(_, name)) => name,
             _ => &entry.name,
@@ -185,6 +192,12 @@ fn add(
     mut draft: Draft<'_>,
     layers: &Layers,
 ) {
+    if kind == "database" {
+        let config: database::Config = draft.typed();
+        config.check(&mut draft.check());
+        plan.databases.push((name.to_owned(), config));
+        return;
+    }
     let type_name: String = draft.take("type", name.to_owned());
     draft.effective.insert("type".into(), type_name.clone().into());
     let known = || plugins.iter().filter(|plugin| plugin.kind() == kind);

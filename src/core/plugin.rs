@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::BoxError;
 use super::auth::AuthProvider;
 use super::config::{Check, Draft};
+use super::database::Database;
 use super::protocol::Protocol;
 use super::router::Router;
 use super::sink::{LiveSink, Sink};
@@ -125,11 +126,28 @@ pub trait FromConfig<Cx>: Sized + Send + Sync {
     fn build(config: Self::Config, cx: Cx) -> impl Future<Output = Result<Self, BoxError>> + Send;
 }
 
+/// The data bases by name.
+#[derive(Clone, Debug, Default)]
+pub struct Databases(pub(super) Arc<HashMap<String, Database>>);
+
+impl Databases {
+    /// The data base `[database.<name>]`.
+    ///
+    /// # Errors
+    /// When there is none; [`Check::database`] says so before.
+    pub fn get(&self, name: &str) -> Result<Database, BoxError> {
+        let found = self.0.get(name).cloned();
+        found.ok_or_else(|| format!("no [database.{name}] is configured").into())
+    }
+}
+
 /// What an auth provider is given.
 #[derive(Debug)]
 pub struct AuthCx {
     /// `<name>` of `[auth.<name>]`, for the log.
     pub name: String,
+    /// Every `[database.<name>]`.
+    pub databases: Databases,
 }
 
 /// What a sink is given.
@@ -139,6 +157,8 @@ pub struct SinkCx {
     pub name: String,
     /// Where its tasks run.
     pub jobs: Jobs,
+    /// Every `[database.<name>]`.
+    pub databases: Databases,
 }
 
 /// What a protocol is given. The only one that holds the router: a sink cannot
@@ -150,6 +170,10 @@ pub struct ProtocolCx {
     pub router: Arc<Router>,
     /// How long a request body may take.
     pub body_timeout: Duration,
+    /// Where its tasks run.
+    pub jobs: Jobs,
+    /// Every `[database.<name>]`.
+    pub databases: Databases,
     pub(super) auth: Arc<HashMap<String, Arc<dyn AuthProvider>>>,
     pub(super) live_sinks: Arc<HashMap<String, Arc<dyn LiveSink>>>,
 }

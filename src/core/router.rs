@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::message::{Frame, Message, Pattern, Topic};
+use super::message::{Message, Pattern, Publication, Topic};
 use super::sink::{Delivery, Sink};
 
 /// The way from protocols to sinks. Made once, then read only.
@@ -28,12 +28,10 @@ impl Router {
     ///
     /// Not async on purpose: a publisher that goes away cannot cancel a fan-out
     /// half-way, and the answer can say what was delivered.
-    pub fn publish(&self, topic: Topic, frame: Frame) -> Delivery {
-        let message = Arc::new(Message {
-            id: self.published.fetch_add(1, Ordering::Relaxed) + 1,
-            topic,
-            frame,
-        });
+    pub fn publish(&self, publication: Publication) -> Delivery {
+        let Publication { topic, audience, frame, data } = publication;
+        let id = self.published.fetch_add(1, Ordering::Relaxed) + 1;
+        let message = Arc::new(Message { id, topic, audience, frame, data });
         let mut total = Delivery::default();
         for route in &self.routes {
             if route.topics.iter().any(|pattern| pattern.matches(&message.topic)) {
@@ -41,6 +39,13 @@ impl Router {
             }
         }
         total
+    }
+
+    /// Whether some sink would bring a message of `topic` to somebody who is not on the
+    /// line, for example through a relay to a phone.
+    pub fn reaches_offline(&self, topic: &Topic) -> bool {
+        let takes = |route: &&Route| route.topics.iter().any(|pattern| pattern.matches(topic));
+        self.routes.iter().filter(takes).any(|route| route.sink.reaches_offline(topic))
     }
 }
 
@@ -62,7 +67,7 @@ mod tests {
         router.add(vec![Pattern::parse("a/*").unwrap()], Arc::new(Count(1)));
         router.add(vec![Pattern::parse("*").unwrap()], Arc::new(Count(10)));
         router.add(vec![], Arc::new(Count(100)));
-        let publish = |instance| router.publish(Topic::new(instance, "x"), "m".into());
+        let publish = |instance| router.publish(Publication::new(Topic::new(instance, "x"), "m"));
         assert_eq!((publish("a").accepted, publish("b").accepted), (11, 10));
         assert_eq!(publish("a").dropped, 2);
     }

@@ -25,9 +25,10 @@ use warp::reply::Response;
 
 use super::BoxError;
 use super::config;
+use super::database::Database;
 use super::http::empty;
 use super::plan::Plan;
-use super::plugin::{AuthCx, Jobs, ProtocolCx, SinkCx};
+use super::plugin::{AuthCx, Databases, Jobs, ProtocolCx, SinkCx};
 use super::protocol::Protocol;
 use super::router::Router;
 use super::stream::Stream;
@@ -82,16 +83,24 @@ impl Server {
             |source| StartError::Plugin { section, source }
         };
         let jobs = Jobs::default();
+        let mut databases = HashMap::new();
+        for (name, config) in plan.databases {
+            let database = Database::open(&name, &config);
+            let failed = failed("database", &name);
+            databases.insert(name, database.map_err(|error| failed(error.into()))?);
+        }
+        let databases = Databases(Arc::new(databases));
         let mut auth = HashMap::new();
         for (name, build) in plan.auth {
-            let cx = AuthCx { name: name.clone() };
+            let cx = AuthCx { name: name.clone(), databases: databases.clone() };
             let provider = build(cx).await.map_err(failed("auth", &name))?;
             auth.insert(name, provider);
         }
         let mut router = Router::default();
         let mut live_sinks = HashMap::new();
         for (name, topics, build) in plan.sinks {
-            let cx = SinkCx { name: name.clone(), jobs: jobs.clone() };
+            let (jobs, databases) = (jobs.clone(), databases.clone());
+            let cx = SinkCx { name: name.clone(), jobs, databases };
             let built = build(cx).await.map_err(failed("sink", &name))?;
             router.add(topics, built.sink);
             if let Some(live) = built.live {
@@ -106,6 +115,8 @@ impl Server {
                 name: name.clone(),
                 router: router.clone(),
                 body_timeout: plan.server.body_timeout,
+                jobs: jobs.clone(),
+                databases: databases.clone(),
                 auth: auth.clone(),
                 live_sinks: live_sinks.clone(),
             };

@@ -1,6 +1,8 @@
 //! One client's conversation: written by a protocol, driven by a live sink.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,10 +17,22 @@ pub trait Session: Send {
     /// What the connection may cost and how long it may be silent.
     fn limits(&self) -> Limits;
 
+    /// What stands behind this connection; asked once, before [`Self::opened`]. With
+    /// [`Audience::OnePerDevice`](super::message::Audience) only one of the connections
+    /// with the same device gets a message.
+    fn device(&self) -> Option<Device> {
+        None
+    }
+
+    /// The connection stands; nothing was received yet.
+    async fn opened(&mut self, _client: &mut dyn Client) {}
+
     /// A complete text message came from the client.
     ///
     /// Messages of one connection come one after the other, in order. Binary
-    /// messages never get here. `Break` ends the connection with status 1000.
+    /// messages get here only where [`Limits::binary_is_text`] says so, and then only
+    /// valid UTF-8. `Break` ends the connection, with status 1000 where
+    /// [`Limits::ending`] allows it.
     async fn received(&mut self, client: &mut dyn Client, text: &str) -> ControlFlow<()>;
 }
 
@@ -44,6 +58,26 @@ pub trait Client: Send + Sync {
     fn send(&mut self, frame: Frame);
 }
 
+/// A browser, a phone: something that may hold several connections.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Compared byte by byte, within one topic.
+    pub id: Arc<str>,
+    /// Connections for which this is true are chosen before others of the same device;
+    /// among equals the newest is.
+    pub preferred: Arc<AtomicBool>,
+}
+
+/// How the server ends a connection that the client did not end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With a Close frame and its status.
+    CloseFrame,
+    /// Without a word, for clients that take any closing handshake for the end of the
+    /// matter and reconnect only after a loss. A handshake the client began is answered.
+    Abrupt,
+}
+
 /// A protocol's demands on a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -52,6 +86,12 @@ pub struct Limits {
     pub max_message_bytes: usize,
     /// Time between two pings from the server.
     pub ping_interval: Duration,
+    /// How the server ends the connection.
+    pub ending: Ending,
+    /// Whether the answer to a client's Close repeats its reason, or its status alone.
+    pub echo_close_reason: bool,
+    /// Whether binary messages are handed to the session like texts.
+    pub binary_is_text: bool,
     /// A client that sent nothing at all for this long is taken for dead. Checked
     /// when a ping is due, so the end comes up to one `ping_interval` late.
     pub idle_timeout: Duration,

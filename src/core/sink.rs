@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hyper::upgrade::OnUpgrade;
 
-use super::message::Message;
+use super::message::{Message, Topic};
 use super::session::Session;
 
 /// Takes messages. It never waits: it takes a message or says that it did not.
@@ -15,6 +15,12 @@ use super::session::Session;
 pub trait Sink: Send + Sync {
     /// Takes `message` for every receiver this sink has for its topic.
     fn deliver(&self, message: &Arc<Message>) -> Delivery;
+
+    /// Whether the sink brings messages of `topic` to somebody who is not on the line at
+    /// the moment. By default it does not.
+    fn reaches_offline(&self, _topic: &Topic) -> bool {
+        false
+    }
 }
 
 /// A sink whose receivers are WebSocket clients of a protocol.

@@ -17,6 +17,8 @@ use super::{Layers, find, join};
 /// What is configured: the names a section may refer to.
 #[derive(Debug, Default)]
 pub struct Names {
+    /// `[database.<name>]` tables.
+    pub databases: Vec<String>,
     /// `[auth.<name>]` tables.
     pub auth: Vec<String>,
     /// `[sink.<name>]` tables whose sink takes WebSocket clients.
@@ -154,6 +156,11 @@ impl Check<'_> {
     /// `name` must be an `[auth.<name>]` table.
     pub fn auth(&mut self, key: &str, name: &str) {
         self.reference(key, name, "auth", &self.names.auth);
+    }
+
+    /// `name` must be a `[database.<name>]` table.
+    pub fn database(&mut self, key: &str, name: &str) {
+        self.reference(key, name, "database", &self.names.databases);
     }
 
     /// `name` must be a `[sink.<name>]` table whose type takes WebSocket clients.

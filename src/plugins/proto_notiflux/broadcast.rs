@@ -14,7 +14,7 @@ use warp::reply::Response;
 use super::{Config, Shared};
 use crate::core::auth::AuthError;
 use crate::core::http::{self as answer, BodyError};
-use crate::core::message::Topic;
+use crate::core::message::{Publication, Topic};
 use crate::core::router::Router;
 
 /// The body. The name of the struct is on the wire: serde puts it into two of the
@@ -151,7 +151,7 @@ pub(super) async fn publish(
         shared.refused("broadcast", Some(&topic), reason);
         return refuse(StatusCode::FORBIDDEN, reason);
     }
-    let delivery = router.publish(Topic::new(&shared.instance, &topic), message.into());
+    let delivery = router.publish(Publication::new(Topic::new(&shared.instance, &topic), message));
     if !strict {
         return answer::empty(StatusCode::OK);
     }

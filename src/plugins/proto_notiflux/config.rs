@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::config::{Check, duration};
-use crate::core::session::Limits;
+use crate::core::session::{Ending, Limits};
 
 /// `[protocol.<name>]`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -90,6 +90,9 @@ impl Config {
             max_message_bytes: self.max_message_bytes,
             ping_interval: self.ping_interval,
             idle_timeout: self.idle_timeout,
+            ending: Ending::CloseFrame,
+            echo_close_reason: true,
+            binary_is_text: false,
         }
     }
 

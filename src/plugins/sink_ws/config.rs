@@ -17,6 +17,9 @@ pub struct Config {
     pub queue_bytes: usize,
     /// What happens to a connection whose queue is full.
     pub when_full: WhenFull,
+    /// How long a client may leave what waits for it unread, before the connection is cut.
+    #[serde(with = "duration")]
+    pub write_timeout: Duration,
     /// How long a client has to answer a Close frame before the connection is cut.
     #[serde(with = "duration")]
     pub close_timeout: Duration,
@@ -38,6 +41,7 @@ impl Default for Config {
             queue_messages: 256,
             queue_bytes: 1024 * 1024,
             when_full: WhenFull::Disconnect,
+            write_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(1),
         }
     }
@@ -47,6 +51,8 @@ impl Config {
     pub(super) fn check(&self, check: &mut Check<'_>) {
         check.range("queue_messages", self.queue_messages, 1..=1_000_000);
         check.range("queue_bytes", self.queue_bytes, 1024..=1 << 30);
+        let allowed = Duration::from_millis(10)..=Duration::from_secs(3600);
+        check.duration("write_timeout", self.write_timeout, allowed);
         check.duration(
             "close_timeout",
             self.close_timeout,

@@ -16,12 +16,12 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::Shared;
-use super::outbox::{Offer, Outbox, State};
+use super::outbox::{Flush, Offer, Outbox, State};
 use super::reader::{Event, Reader, Violation};
 use super::wire;
 use crate::core::message::{Frame, Topic};
 use crate::core::plugin::Jobs;
-use crate::core::session::{Client, Limits, Session};
+use crate::core::session::{Client, Ending, Limits, Session};
 
 /// How much is read at a time, unless a frame is known to need more.
 const READ_BYTES: usize = 4096;
@@ -36,7 +36,9 @@ pub(super) async fn run(
 ) {
     shared.connections.fetch_add(1, Ordering::Relaxed);
     let limits = session.limits();
-    let outbox = Arc::new(Outbox::new(stream, &shared.config));
+    let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
+    let device = session.device();
+    let outbox = Arc::new(Outbox::new(id, device, stream, &shared.config, limits.ending));
     let mut connection = Connection {
         reader: Reader::new(&early, limits.max_message_bytes),
         client: Member::new(shared, outbox.clone()),
@@ -45,6 +47,7 @@ pub(super) async fn run(
         pinged: Instant::now(),
         tick: Instant::now() + limits.ping_interval,
         limits,
+        stuck: None,
         cut: None,
     };
     // What it holds of hyper's buffer is a copy now; the buffer is 8 KiB.
@@ -81,9 +84,11 @@ enum End {
     Lost,
     /// Nothing was heard for too long, not even a pong.
     Silent,
+    /// The client did not read what waited for it.
+    Stuck,
     /// The client did not answer our Close frame in time.
     CutOff,
-    /// Both sides have said Close.
+    /// Both sides have said Close, or ours ends without a word.
     Closed,
     /// The client broke the protocol and was told so.
     Refused(&'static str),
@@ -107,20 +112,23 @@ struct Connection {
     pinged: Instant,
     /// When the next ping is due.
     tick: Instant,
+    /// Since when the client has not read what waits for it.
+    stuck: Option<Instant>,
     /// When to stop waiting for the client's part of the closing handshake.
     cut: Option<Instant>,
 }
 
 impl Connection {
     async fn drive(&mut self, outbox: &Outbox, jobs: &Jobs) -> End {
-        let mut pending = false;
+        let Self { session, client, .. } = self;
+        session.opened(client).await;
         // The client may have sent its first frames together with the request.
         if let ControlFlow::Break(end) = self.process(outbox).await {
             return end;
         }
         let mut stopping = pin!(jobs.stopping());
         loop {
-            let deadline = self.cut.map_or(self.tick, |cut| cut.min(self.tick));
+            let deadline = self.deadline();
             tokio::select! {
                 ready = outbox.stream.readable() => {
                     let read = ready.and_then(|()| self.read(outbox));
@@ -134,7 +142,7 @@ impl Connection {
                         return end;
                     }
                 }
-                ready = outbox.stream.writable(), if pending => {
+                ready = outbox.stream.writable(), if self.stuck.is_some() => {
                     if ready.is_err() {
                         return End::Lost;
                     }
@@ -149,17 +157,37 @@ impl Connection {
                     self.close(outbox, Some((1001, "going away")));
                 }
             }
-            match outbox.flush() {
-                Ok(flushed) => pending = !flushed,
-                Err(_) => return End::Lost,
-            }
-            match outbox.state() {
-                State::Open => {}
-                State::Broken => return End::Lost,
-                // By a publisher: the queue was full.
-                State::Closing => self.start_cut(),
+            if let ControlFlow::Break(end) = self.flush(outbox) {
+                return end;
             }
         }
+    }
+
+    /// When something is due, whatever happens before.
+    fn deadline(&self) -> Instant {
+        let stuck = self.stuck.map(|since| since + self.client.shared.config.write_timeout);
+        [self.cut, stuck].into_iter().flatten().fold(self.tick, Instant::min)
+    }
+
+    /// Writes what waits and draws the conclusions.
+    fn flush(&mut self, outbox: &Outbox) -> ControlFlow<End> {
+        let Ok(flush) = outbox.flush() else { return ControlFlow::Break(End::Lost) };
+        self.stuck = match flush {
+            Flush::All => None,
+            Flush::Some => Some(Instant::now()),
+            Flush::Stuck => self.stuck.or_else(|| Some(Instant::now())),
+        };
+        match outbox.state() {
+            State::Open => {}
+            State::Broken => return ControlFlow::Break(End::Lost),
+            // There is no Close frame to wait for an answer to.
+            State::Closing if flush == Flush::All && self.limits.ending == Ending::Abrupt => {
+                return ControlFlow::Break(End::Closed);
+            }
+            // By us, or by a publisher: the queue was full.
+            State::Closing => self.start_cut(),
+        }
+        ControlFlow::Continue(())
     }
 
     fn read(&mut self, outbox: &Outbox) -> io::Result<usize> {
@@ -187,18 +215,32 @@ impl Connection {
                 Event::Ping(payload) => _ = outbox.offer(&wire::pong(&payload)),
                 Event::Close(status) => {
                     // An answer to ours, or theirs, which gets the same status back.
-                    let status = status.as_ref().map(|(code, reason)| (*code, reason.as_str()));
-                    return Self::finish(outbox, status);
+                    let echo = self.limits.echo_close_reason;
+                    let reason = |reason| if echo { reason } else { "" };
+                    outbox.answer_close(
+                        status.as_ref().map(|(code, text)| (*code, reason(text.as_str()))),
+                    );
+                    let _ = outbox.flush();
+                    return ControlFlow::Break(End::Closed);
                 }
                 // After our Close only theirs matters.
                 _ if self.cut.is_some() => {}
-                Event::Pong | Event::Binary => {}
-                Event::Text(text) => {
-                    if self.session.received(&mut self.client, &text).await.is_break() {
-                        self.close(outbox, Some((1000, "")));
+                Event::Pong => {}
+                Event::Text(text) => self.received(outbox, &text).await,
+                Event::Binary(bytes) => {
+                    if self.limits.binary_is_text
+                        && let Ok(text) = String::from_utf8(bytes)
+                    {
+                        self.received(outbox, &text).await;
                     }
                 }
             }
+        }
+    }
+
+    async fn received(&mut self, outbox: &Outbox, text: &str) {
+        if self.session.received(&mut self.client, text).await.is_break() {
+            self.close(outbox, Some((1000, "")));
         }
     }
 
@@ -206,6 +248,10 @@ impl Connection {
         let now = Instant::now();
         if self.cut.is_some_and(|cut| now >= cut) {
             return ControlFlow::Break(End::CutOff);
+        }
+        let write_timeout = self.client.shared.config.write_timeout;
+        if self.stuck.is_some_and(|since| now >= since + write_timeout) {
+            return ControlFlow::Break(End::Stuck);
         }
         if now >= self.tick {
             if now - self.tick > self.limits.ping_interval {
@@ -237,18 +283,13 @@ impl Connection {
         self.cut.get_or_insert_with(|| Instant::now() + timeout);
     }
 
-    /// The client broke the protocol: it is told, and no more is read.
+    /// The client broke the protocol: it is told, if it can bear it, and no more is read.
+    /// What the socket does not take now is lost with the connection; only a client that
+    /// does not read can lose anything.
     fn refuse(outbox: &Outbox, violation: &Violation) -> ControlFlow<End> {
-        let _ = Self::finish(outbox, Some((violation.code, violation.reason)));
-        ControlFlow::Break(End::Refused(violation.reason))
-    }
-
-    /// The last frame. What the socket does not take now is lost with the connection;
-    /// only a client that does not read can lose anything.
-    fn finish(outbox: &Outbox, status: Option<(u16, &str)>) -> ControlFlow<End> {
-        outbox.close(status);
+        outbox.close(Some((violation.code, violation.reason)));
         let _ = outbox.flush();
-        ControlFlow::Break(End::Closed)
+        ControlFlow::Break(End::Refused(violation.reason))
     }
 }
 
@@ -256,34 +297,32 @@ impl Connection {
 struct Member {
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
-    id: u64,
     topics: HashSet<Topic>,
 }
 
 impl Member {
     fn new(shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
-        let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
-        Self { shared, outbox, id, topics: HashSet::new() }
+        Self { shared, outbox, topics: HashSet::new() }
     }
 }
 
 impl Client for Member {
     fn subscribe(&mut self, topic: Topic) {
-        self.shared.hub.join(&topic, self.id, self.outbox.clone());
+        self.shared.hub.join(&topic, self.outbox.id, self.outbox.clone());
         self.topics.insert(topic);
     }
 
     fn unsubscribe(&mut self, topic: &Topic) -> bool {
         let was = self.topics.remove(topic);
         if was {
-            self.shared.hub.leave(topic, self.id);
+            self.shared.hub.leave(topic, self.outbox.id);
         }
         was
     }
 
     fn unsubscribe_all(&mut self) {
         for topic in self.topics.drain() {
-            self.shared.hub.leave(&topic, self.id);
+            self.shared.hub.leave(&topic, self.outbox.id);
         }
     }
 

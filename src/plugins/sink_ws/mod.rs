@@ -6,6 +6,7 @@
 
 mod config;
 mod connection;
+mod device;
 mod outbox;
 mod reader;
 mod wire;
@@ -20,7 +21,7 @@ use tracing::{debug, info};
 use crate::core::BoxError;
 use crate::core::config::Check;
 use crate::core::hub::Hub;
-use crate::core::message::Message;
+use crate::core::message::{Audience, Message};
 use crate::core::plugin::{FromConfig, Jobs, Plugin, SinkCx};
 use crate::core::session::Session;
 use crate::core::sink::{Delivery, LiveSink, Sink};
@@ -49,6 +50,24 @@ struct Shared {
     dropped: Dropped,
 }
 
+/// What became of one message, by receiver.
+#[derive(Default)]
+struct Count {
+    accepted: usize,
+    full: u64,
+    closed: u64,
+}
+
+impl Count {
+    fn add(&mut self, offer: Offer) {
+        match offer {
+            Offer::Accepted => self.accepted += 1,
+            Offer::Full => self.full += 1,
+            Offer::Closed => self.closed += 1,
+        }
+    }
+}
+
 /// Messages that a subscriber should have got and did not, by reason.
 #[derive(Default)]
 struct Dropped {
@@ -61,13 +80,13 @@ struct Dropped {
 impl Sink for Ws {
     fn deliver(&self, message: &Arc<Message>) -> Delivery {
         let frame = wire::text(message.frame.as_bytes());
-        let mut delivery = Delivery::default();
-        let (mut full, mut closed) = (0, 0);
-        self.shared.hub.visit(&message.topic, |outbox| match outbox.offer(&frame) {
-            Offer::Accepted => delivery.accepted += 1,
-            Offer::Full => full += 1,
-            Offer::Closed => closed += 1,
+        let mut count = Count::default();
+        self.shared.hub.visit(&message.topic, |members| match message.audience {
+            Audience::Everyone => members.for_each(|outbox| count.add(outbox.offer(&frame))),
+            Audience::OnePerDevice => device::offer_one_each(members, &frame, &mut count),
         });
+        let Count { accepted, full, closed } = count;
+        let mut delivery = Delivery { accepted, dropped: 0 };
         if full + closed > 0 {
             self.shared.dropped.queue_full.fetch_add(full, Ordering::Relaxed);
             self.shared.dropped.closed.fetch_add(closed, Ordering::Relaxed);

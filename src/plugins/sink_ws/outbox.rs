@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::config::{Config, WhenFull};
 use super::wire;
+use crate::core::session::{Device, Ending};
 
 /// Most frames in one write. Linux takes 1024; beyond some tens nothing is gained.
 const MAX_SLICES: usize = 64;
@@ -23,10 +24,14 @@ const SLOW: (u16, &str) = (1013, "too slow");
 
 /// The write side of a connection.
 pub(super) struct Outbox {
+    /// Unique in this process; a later connection has a higher one.
+    pub(super) id: u64,
+    pub(super) device: Option<Device>,
     pub(super) stream: TcpStream,
     /// Told when the queue stops being empty, and when the connection is to end.
     pub(super) wake: Notify,
     queue: Mutex<Queue>,
+    ending: Ending,
     max_messages: usize,
     max_bytes: usize,
     when_full: WhenFull,
@@ -48,10 +53,21 @@ pub(super) enum State {
     /// Anything.
     #[default]
     Open,
-    /// Nothing: a Close frame is the last in the queue.
+    /// Nothing: what waits is the last, with a Close frame at its end if there is one.
     Closing,
     /// Nothing, and nothing more is written: the socket failed.
     Broken,
+}
+
+/// How far a flush came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flush {
+    /// Nothing is left.
+    All,
+    /// Some bytes went out.
+    Some,
+    /// Not one byte: the client does not read.
+    Stuck,
 }
 
 /// What became of an offered message.
@@ -66,9 +82,18 @@ pub(super) enum Offer {
 }
 
 impl Outbox {
-    pub(super) fn new(stream: TcpStream, config: &Config) -> Self {
+    pub(super) fn new(
+        id: u64,
+        device: Option<Device>,
+        stream: TcpStream,
+        config: &Config,
+        ending: Ending,
+    ) -> Self {
         Self {
+            id,
+            device,
             stream,
+            ending,
             wake: Notify::new(),
             queue: Mutex::default(),
             max_messages: config.queue_messages,
@@ -92,7 +117,7 @@ impl Outbox {
             }
             if self.when_full == WhenFull::Disconnect {
                 // What it has not got so far it gets, if it reads before it is cut off.
-                queue.end(Some(SLOW));
+                queue.end(self.farewell(Some(SLOW)));
                 self.wake.notify_one();
             }
             return Offer::Full;
@@ -113,16 +138,26 @@ impl Outbox {
         Offer::Accepted
     }
 
-    /// Queues a Close frame behind what waits; nothing more is taken after it.
+    /// The server ends the connection: nothing more is taken, and where the protocol's
+    /// clients can bear it a Close frame is queued behind what waits.
     pub(super) fn close(&self, status: Option<(u16, &str)>) {
-        self.queue.lock().end(status);
+        self.queue.lock().end(self.farewell(status));
         self.wake.notify_one();
     }
 
+    /// The client ended the connection: it gets the Close frame it is owed.
+    pub(super) fn answer_close(&self, status: Option<(u16, &str)>) {
+        self.queue.lock().end(Some(wire::close(status)));
+    }
+
+    fn farewell(&self, status: Option<(u16, &str)>) -> Option<Bytes> {
+        (self.ending == Ending::CloseFrame).then(|| wire::close(status))
+    }
+
     /// Writes what waits, as much as the socket takes, many frames at a time.
-    /// True when nothing is left.
-    pub(super) fn flush(&self) -> io::Result<bool> {
+    pub(super) fn flush(&self) -> io::Result<Flush> {
         let mut queue = self.queue.lock();
+        let mut result = Flush::Stuck;
         while !queue.frames.is_empty() {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;
@@ -132,8 +167,11 @@ impl Outbox {
                 count += 1;
             }
             match self.stream.try_write_vectored(&slices[..count]) {
-                Ok(written) => queue.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Ok(written) => {
+                    queue.advance(written);
+                    result = Flush::Some;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(result),
                 Err(error) => {
                     queue.break_off();
                     return Err(error);
@@ -142,7 +180,7 @@ impl Outbox {
         }
         // An idle connection keeps no buffer.
         queue.frames = VecDeque::new();
-        Ok(true)
+        Ok(Flush::All)
     }
 
     pub(super) fn state(&self) -> State {
@@ -159,10 +197,13 @@ impl Queue {
         self.frames.push_back(frame);
     }
 
-    fn end(&mut self, status: Option<(u16, &str)>) {
+    /// Takes nothing more, but for `last`.
+    fn end(&mut self, last: Option<Bytes>) {
         if self.state == State::Open {
             self.state = State::Closing;
-            self.push(wire::close(status), 0);
+            if let Some(frame) = last {
+                self.push(frame, 0);
+            }
         }
     }
 
@@ -213,8 +254,8 @@ mod tests {
     #[test]
     fn after_the_end_nothing_is_queued() {
         let mut queue = Queue::default();
-        queue.end(None);
-        queue.end(Some((1001, "again")));
+        queue.end(Some(wire::close(None)));
+        queue.end(Some(wire::close(Some((1001, "again")))));
         assert_eq!((queue.frames.len(), queue.state), (1, State::Closing));
     }
 }

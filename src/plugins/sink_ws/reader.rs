@@ -17,8 +17,7 @@ const MAX_FRAGMENTS: usize = 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Text(String),
-    /// A binary message; its content is of no interest to any protocol so far.
-    Binary,
+    Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong,
     /// Status and reason, none when the frame was empty.
@@ -149,7 +148,7 @@ impl Reader {
             return Ok(None);
         }
         if !message.is_text {
-            return Ok(Some(Event::Binary));
+            return Ok(Some(Event::Binary(message.payload)));
         }
         String::from_utf8(message.payload).map(Event::Text).map(Some).map_err(|_| NOT_UTF8)
     }

@@ -1,0 +1,65 @@
+//! The keys of `[database.<name>]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::cnf::{Cnf, CnfError};
+use crate::core::config::{Check, Secret, duration};
+
+/// `[database.<name>]`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `mysql://user:password@host:port/database` or `sqlite:/path/to/file`. Wins over `cnf`.
+    pub url: Secret,
+    /// A MySQL option file with host, port, user, password and database.
+    pub cnf: PathBuf,
+    /// How long any statement may take, waiting for a connection included.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// Most connections at a time.
+    pub max_connections: u32,
+    /// Print every statement.
+    pub debug: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            url: Secret::default(),
+            cnf: PathBuf::new(),
+            timeout: Duration::from_secs(2),
+            max_connections: 5,
+            debug: false,
+        }
+    }
+}
+
+impl Config {
+    pub(in crate::core) fn check(&self, check: &mut Check<'_>) {
+        let allowed = Duration::from_millis(10)..=Duration::from_secs(60);
+        check.duration("timeout", self.timeout, allowed);
+        check.range("max_connections", self.max_connections, 1..=1000);
+        let url = self.url.expose();
+        if !url.is_empty() {
+            if !["mysql://", "mariadb://", "sqlite:"].iter().any(|scheme| url.starts_with(scheme)) {
+                check.fault("url", "found no data base that is known here, expected mysql://user:password@host:port/database or sqlite:/path/to/file");
+            }
+        } else if self.cnf.as_os_str().is_empty() {
+            check.fault("url", "missing: expected a URL here, or a MySQL option file in `cnf`");
+        } else if let Err(error) = Cnf::read(&self.cnf) {
+            check.fault("cnf", &error.to_string());
+        }
+    }
+
+    /// The URL to connect to.
+    pub(super) fn url(&self) -> Result<Secret, CnfError> {
+        // sqlx knows MariaDB under the name of MySQL as well.
+        match self.url.expose() {
+            "" => Ok(Cnf::read(&self.cnf)?.url()),
+            _ => Ok(self.url.clone()),
+        }
+    }
+}

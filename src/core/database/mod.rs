@@ -1,0 +1,154 @@
+//! Data bases: one pool for each `[database.<name>]`, opened on first use.
+//!
+//! A data base may be down at start, be killed, or freeze. Every statement therefore has
+//! one deadline over everything: waiting for a connection, connecting, and the answer. A
+//! pool that lost its connections makes new ones by itself.
+
+mod cnf;
+mod config;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::sqlx::mysql::MySqlSslMode;
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, DatabaseConnection, DbErr, FromQueryResult, Statement, Value,
+};
+use tokio::sync::OnceCell;
+use tracing::info;
+
+pub use cnf::{Cnf, CnfError};
+pub use config::Config;
+
+/// A handle; a clone is a reference count.
+#[derive(Clone, Debug)]
+pub struct Database(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    url: super::config::Secret,
+    timeout: Duration,
+    max_connections: u32,
+    debug: bool,
+    pool: OnceCell<DatabaseConnection>,
+}
+
+/// Why a statement failed. Never holds the values of the statement.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// No answer within the data base's `timeout`.
+    #[error("no answer from the data base within {0:?}")]
+    TimedOut(Duration),
+    /// Refused, or no connection.
+    #[error("the data base failed")]
+    Failed(#[from] DbErr),
+}
+
+impl Database {
+    /// A handle that connects when it is first used. Reads `cnf` if the configuration
+    /// names one.
+    ///
+    /// # Errors
+    /// When `cnf` cannot be read or says too little.
+    pub fn open(name: &str, config: &Config) -> Result<Self, CnfError> {
+        Ok(Self(Arc::new(Inner {
+            name: name.to_owned(),
+            url: config.url()?,
+            timeout: config.timeout,
+            max_connections: config.max_connections,
+            debug: config.debug,
+            pool: OnceCell::new(),
+        })))
+    }
+
+    /// Rows of a statement. `?` stands for a value, with every kind of data base.
+    ///
+    /// # Errors
+    /// [`DatabaseError::TimedOut`] after the data base's `timeout`, whatever it waited for.
+    pub async fn query<R: FromQueryResult>(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<R>, DatabaseError> {
+        let values: Vec<_> = values.into_iter().collect();
+        self.within_timeout(Box::pin(async {
+            let pool = self.pool().await?;
+            let statement =
+                Statement::from_sql_and_values(pool.get_database_backend(), sql, values);
+            self.tell(sql);
+            let rows = pool.query_all_raw(statement).await?;
+            rows.iter().map(|row| R::from_query_result(row, "")).collect()
+        }))
+        .await
+    }
+
+    /// Number of rows that a statement changed.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub async fn execute(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<u64, DatabaseError> {
+        let values: Vec<_> = values.into_iter().collect();
+        self.within_timeout(Box::pin(async {
+            let pool = self.pool().await?;
+            let statement =
+                Statement::from_sql_and_values(pool.get_database_backend(), sql, values);
+            self.tell(sql);
+            Ok(pool.execute_raw(statement).await?.rows_affected())
+        }))
+        .await
+    }
+
+    /// Whether the data base answers.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub async fn ping(&self) -> Result<(), DatabaseError> {
+        self.within_timeout(Box::pin(async { self.pool().await?.ping().await })).await
+    }
+
+    /// The `<name>` of `[database.<name>]`, for the log.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// `work` comes boxed: sea-orm's futures measure some 16 KiB, which every caller's own
+    /// future, a WebSocket connection's among them, would otherwise have to hold.
+    async fn within_timeout<T>(
+        &self,
+        work: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, DatabaseError> {
+        let limit = self.0.timeout;
+        let done = tokio::time::timeout(limit, work).await;
+        Ok(done.map_err(|_| DatabaseError::TimedOut(limit))??)
+    }
+
+    async fn pool(&self) -> Result<&DatabaseConnection, DbErr> {
+        let inner = &self.0;
+        let open = || async {
+            let mut options = ConnectOptions::new(inner.url.expose());
+            options
+                .connect_lazy(true)
+                .max_connections(inner.max_connections)
+                .acquire_timeout(inner.timeout)
+                .connect_timeout(inner.timeout)
+                .sqlx_logging(false)
+                // As the original, plus encryption where the server offers it.
+                .map_sqlx_mysql_opts(|options| options.ssl_mode(MySqlSslMode::Preferred));
+            sea_orm::Database::connect(options).await
+        };
+        inner.pool.get_or_try_init(open).await
+    }
+
+    /// With `debug`, prints the statement. Values are not printed: some are keys.
+    fn tell(&self, sql: &str) {
+        if self.0.debug {
+            info!(database = self.0.name, sql, "Statement");
+        }
+    }
+}
