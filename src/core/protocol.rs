@@ -14,6 +14,12 @@ pub trait Protocol: Send + Sync {
     /// an empty 404.
     fn routes(self: Arc<Self>) -> BoxedFilter<(Response,)>;
 
+    /// Whether the protocol answers whatever path is asked for. Such a protocol is asked
+    /// after all others on the same port.
+    fn is_catch_all(&self) -> bool {
+        false
+    }
+
     /// Text for the terminal once the server listens on `address`; none by default.
     ///
     /// Printed to stdout, never logged, so it may hold what a log must not.

@@ -122,6 +122,7 @@ impl Server {
             };
             protocols.push(build(cx).await.map_err(failed("protocol", &name))?);
         }
+        protocols.sort_by_key(|protocol| protocol.is_catch_all());
         let (listener, address) = listen(&plan.server).await.map_err(|source| {
             let address = format!("{}:{}", plan.server.host, plan.server.port);
             StartError::Listen { address, source }
@@ -199,7 +200,7 @@ async fn listen(settings: &config::Server) -> io::Result<(TcpListener, SocketAdd
     Ok((listener, address))
 }
 
-/// All protocols on one port, in the order of their names; an empty 404 for the rest,
+/// All protocols on one port, those for every path last; an empty 404 for the rest,
 /// whatever it was that did not fit.
 fn all_routes(protocols: &[Arc<dyn Protocol>]) -> BoxedFilter<(Response,)> {
     let mut all: Option<BoxedFilter<(Response,)>> = None;

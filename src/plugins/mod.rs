@@ -3,6 +3,7 @@
 pub mod auth_jwt;
 pub mod proto_demo;
 pub mod proto_notiflux;
+pub mod proto_oitc;
 pub mod sink_log;
 pub mod sink_ws;
 
@@ -14,6 +15,7 @@ pub const ALL: &[Plugin] = &[
     sink_ws::PLUGIN,
     sink_log::PLUGIN,
     proto_notiflux::PLUGIN,
+    proto_oitc::PLUGIN,
     proto_demo::PLUGIN,
 ];
 

@@ -163,5 +163,5 @@ impl FromConfig<ProtocolCx> for Notiflux {
 /// For the operator: a client is told no more than that it was refused.
 fn warn_unavailable(error: &AuthError) {
     let cause = std::error::Error::source(error).map(ToString::to_string);
-    warn!(cause, "A token could not be checked");
+    warn!(cause, "Nobody could check a token");
 }

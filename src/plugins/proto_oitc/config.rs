@@ -1,0 +1,90 @@
+//! The keys of `[protocol.<name>]` with `type = "oitc"`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::config::{Check, duration};
+use crate::core::session::{Ending, Limits};
+
+/// `[protocol.<name>]`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The `[auth.<name>]` that judges API keys.
+    pub auth: String,
+    /// The `[sink.<name>]` that holds the WebSocket clients.
+    pub sink: String,
+    /// The `[database.<name>]` of openITCOCKPIT.
+    pub database: String,
+    /// A message whose timestamp is older is dropped with 202.
+    #[serde(with = "duration")]
+    pub max_age: Duration,
+    /// How long names of hosts and services are remembered.
+    #[serde(with = "duration")]
+    pub lookup_cache: Duration,
+    /// How many hosts and services are remembered.
+    pub lookup_cache_entries: usize,
+    /// Time between two looks at the export status.
+    #[serde(with = "duration")]
+    pub export_interval: Duration,
+    /// Time between two pings. nginx cuts a connection that is silent for 60 s.
+    #[serde(with = "duration")]
+    pub ping_interval: Duration,
+    /// A client that sent nothing for this long is taken for dead.
+    #[serde(with = "duration")]
+    pub idle_timeout: Duration,
+    /// Largest message from a client, in bytes.
+    pub max_message_bytes: usize,
+    /// Largest body of a POST, in bytes.
+    pub max_body_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            auth: "key".into(),
+            sink: "ws".into(),
+            database: "main".into(),
+            max_age: Duration::from_secs(300),
+            lookup_cache: Duration::from_secs(30),
+            lookup_cache_entries: 10_000,
+            export_interval: Duration::from_secs(3),
+            ping_interval: Duration::from_secs(54),
+            idle_timeout: Duration::from_secs(60),
+            max_message_bytes: 8192,
+            max_body_bytes: 1024 * 1024,
+        }
+    }
+}
+
+impl Config {
+    pub(super) fn check(&self, check: &mut Check<'_>) {
+        check.auth("auth", &self.auth);
+        check.live_sink("sink", &self.sink);
+        check.database("database", &self.database);
+        let day = Duration::from_secs(86_400);
+        check.duration("max_age", self.max_age, Duration::from_secs(1)..=day);
+        check.duration("lookup_cache", self.lookup_cache, Duration::ZERO..=day);
+        check.range("lookup_cache_entries", self.lookup_cache_entries, 1..=10_000_000);
+        let allowed = Duration::from_millis(100)..=day;
+        check.duration("export_interval", self.export_interval, allowed.clone());
+        check.duration("ping_interval", self.ping_interval, allowed.clone());
+        check.duration("idle_timeout", self.idle_timeout, allowed);
+        check.range("max_message_bytes", self.max_message_bytes, 512..=64 * 1024 * 1024);
+        check.range("max_body_bytes", self.max_body_bytes, 512..=64 * 1024 * 1024);
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            max_message_bytes: self.max_message_bytes,
+            ping_interval: self.ping_interval,
+            idle_timeout: self.idle_timeout,
+            // The browser's client (rxjs) takes any closing handshake for the end of the
+            // stream and never comes back; after a loss it reconnects.
+            ending: Ending::Abrupt,
+            echo_close_reason: false,
+            binary_is_text: true,
+        }
+    }
+}

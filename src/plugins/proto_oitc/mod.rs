@@ -1,0 +1,199 @@
+//! `type = "oitc"`: the wire protocol of openITCOCKPIT's push server (5.7, Go).
+//!
+//! `POST /message` for Naemon, `/healthz`, and a WebSocket on every other path for
+//! browsers. A user's browsers are receivers of the topic `browser/<user>`, his phones of
+//! `phone/<user>`; what openITCOCKPIT does with its data base while it exports is on
+//! `export`. Differences from the original stand in `docs/migrating-from-openitcockpit.md`.
+
+mod config;
+mod decode;
+mod export;
+mod handshake;
+mod post;
+mod session;
+mod store;
+mod texts;
+mod users;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::upgrade::OnUpgrade;
+use tracing::{debug, warn};
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use crate::core::BoxError;
+use crate::core::auth::{AuthError, AuthProvider};
+use crate::core::config::Check;
+use crate::core::http as answer;
+use crate::core::message::Topic;
+use crate::core::plugin::{FromConfig, Plugin, ProtocolCx};
+use crate::core::protocol::Protocol;
+use crate::core::router::Router;
+use crate::core::sink::LiveSink;
+use crate::core::upgrade::Handshake;
+
+pub use config::Config;
+use export::LastExport;
+use handshake::Visitor;
+use session::OitcSession;
+use store::Store;
+use users::Users;
+
+pub(super) const PLUGIN: Plugin = Plugin::protocol::<Oitc>("oitc");
+
+/// The protocol.
+pub struct Oitc {
+    shared: Arc<Shared>,
+    live: Arc<dyn LiveSink>,
+    body_timeout: Duration,
+}
+
+/// What sessions, publishers and the export watcher share.
+struct Shared {
+    /// First part of every topic.
+    instance: String,
+    config: Config,
+    auth: Arc<dyn AuthProvider>,
+    router: Arc<Router>,
+    users: Users,
+    store: Store,
+    last_export: LastExport,
+}
+
+impl Shared {
+    /// Where the browsers of a user listen.
+    fn browsers(&self, user: i64) -> Topic {
+        Topic::new(&self.instance, &browser_topic(user))
+    }
+
+    /// Where a relay to the phones of a user listens.
+    fn phones(&self, user: i64) -> Topic {
+        Topic::new(&self.instance, &format!("phone/{user}"))
+    }
+
+    /// Where every connection listens.
+    fn exports(&self) -> Topic {
+        Topic::new(&self.instance, "export")
+    }
+}
+
+fn browser_topic(user: i64) -> String {
+    format!("browser/{user}")
+}
+
+impl Protocol for Oitc {
+    fn routes(self: Arc<Self>) -> BoxedFilter<(Response,)> {
+        let this = warp::any().map(move || self.clone());
+        let health = answer::exact_path("/healthz").map(|| answer::text(StatusCode::OK, "ok"));
+        let post = answer::exact_path("/message")
+            .and(warp::post())
+            .and(this.clone())
+            .and(warp::header::headers_cloned())
+            .and(warp::body::stream())
+            .then(|this: Arc<Self>, headers: HeaderMap, body| async move {
+                post::answer(&this.shared, &headers, body, this.body_timeout).await
+            });
+        let other_method = answer::exact_path("/message")
+            .map(|| refuse(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"));
+        let socket = warp::method()
+            .and(this)
+            .and(warp::header::headers_cloned())
+            .and(warp::ext::optional::<OnUpgrade>())
+            .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+            .then(|method, this: Arc<Self>, headers: HeaderMap, on_upgrade, query: String| async move {
+                this.upgrade(&method, &headers, on_upgrade, &query).await
+            });
+        health.or(post).unify().or(other_method).unify().or(socket).unify().boxed()
+    }
+
+    fn is_catch_all(&self) -> bool {
+        true
+    }
+}
+
+impl Oitc {
+    /// The order of the checks is the original's: who it is, then whether it is a
+    /// WebSocket at all.
+    async fn upgrade(
+        &self,
+        method: &http::Method,
+        headers: &HeaderMap,
+        on_upgrade: Option<OnUpgrade>,
+        query: &str,
+    ) -> Response {
+        let Some(visitor) = Visitor::read(query, headers) else {
+            return refuse(StatusCode::UNAUTHORIZED, "Unauthorized");
+        };
+        match self.shared.auth.authenticate(&visitor.key).await {
+            Ok(grant) if grant.subscribe.covers(&browser_topic(visitor.user)) => {}
+            Ok(_) => {
+                debug!(user = visitor.user, "The credential does not cover this user");
+                return refuse(StatusCode::UNAUTHORIZED, "Unauthorized");
+            }
+            Err(AuthError::Denied(reason)) => {
+                debug!(user = visitor.user, reason, "Connection refused");
+                return refuse(StatusCode::UNAUTHORIZED, "Unauthorized");
+            }
+            Err(error @ AuthError::Unavailable(_)) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                warn!(cause, "Nobody could check an API key");
+                // The status is for the operator; browsers cannot see it.
+                return refuse(StatusCode::SERVICE_UNAVAILABLE, "Unauthorized");
+            }
+        }
+        if method != http::Method::GET {
+            return refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        }
+        let Ok(handshake) = Handshake::check(headers, on_upgrade, &["13"]) else {
+            let mut response = refuse(StatusCode::BAD_REQUEST, "Bad Request");
+            let version = HeaderName::from_static("sec-websocket-version");
+            response.headers_mut().insert(version, HeaderValue::from_static("13"));
+            return response;
+        };
+        let (mut response, on_upgrade) = handshake.accept();
+        let protocol = HeaderName::from_static("sec-websocket-protocol");
+        // Browsers drop the connection unless one of their offers comes back; the other
+        // one is the key.
+        response.headers_mut().insert(protocol, HeaderValue::from_static("access_token"));
+        let session = OitcSession::new(self.shared.clone(), &visitor);
+        self.live.accept(on_upgrade, Box::new(session));
+        response
+    }
+}
+
+/// A refusal as Go's `http.Error` writes it: with a newline and `nosniff`.
+fn refuse(status: StatusCode, text: &str) -> Response {
+    let mut response = answer::text(status, format!("{text}\n"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+impl FromConfig<ProtocolCx> for Oitc {
+    type Config = Config;
+
+    fn check(config: &Config, check: &mut Check<'_>) {
+        config.check(check);
+    }
+
+    async fn build(config: Config, cx: ProtocolCx) -> Result<Self, BoxError> {
+        let (auth, live) = (cx.auth(&config.auth)?, cx.live_sink(&config.sink)?);
+        let store = Store::new(cx.databases.get(&config.database)?, &config);
+        let shared = Arc::new(Shared {
+            instance: cx.name,
+            config,
+            auth,
+            router: cx.router,
+            users: Users::default(),
+            store,
+            last_export: LastExport::default(),
+        });
+        cx.jobs.spawn(export::watch(shared.clone(), cx.jobs.clone()));
+        Ok(Self { shared, live, body_timeout: cx.body_timeout })
+    }
+}

@@ -1,0 +1,221 @@
+//! `POST /message`: from Naemon's notification command to browsers and phones.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Buf;
+use futures_util::Stream;
+use http::{HeaderMap, StatusCode};
+use serde_json::json;
+use tracing::{debug, warn};
+use warp::reply::Response;
+
+use super::decode::Members;
+use super::texts::texts;
+use super::{Shared, refuse, wire};
+use crate::core::database::DatabaseError;
+use crate::core::http::{self as plain, BodyError};
+use crate::core::message::{Audience, Frame, Publication};
+
+/// What the body says. Missing members are empty or 0; `icon` is never looked at.
+#[derive(Debug, Default)]
+pub(super) struct Notification {
+    pub timestamp: i64,
+    pub user: i64,
+    /// In lower case.
+    pub kind: String,
+    pub host_uuid: String,
+    pub service_uuid: String,
+    pub state: i64,
+    pub notification_type: String,
+    pub output: String,
+    pub ack_author: String,
+    pub ack_comment: String,
+}
+
+/// What the notification is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Host,
+    Service,
+}
+
+const MEMBERS: &[&str] = &[
+    "timestamp",
+    "userid",
+    "type",
+    "hostuuid",
+    "serviceuuid",
+    "state",
+    "notificationtype",
+    "output",
+    "ackauthor",
+    "ackcomment",
+];
+
+impl Notification {
+    fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
+        // Go turns what is no UTF-8 into U+FFFD as well.
+        let text = String::from_utf8_lossy(body);
+        let mut members = Members::read(&text, MEMBERS)?;
+        Ok(Self {
+            timestamp: members.take("timestamp")?,
+            user: members.take("userid")?,
+            kind: members.take::<String>("type")?.to_lowercase(),
+            host_uuid: members.take("hostuuid")?,
+            service_uuid: members.take("serviceuuid")?,
+            state: members.take("state")?,
+            notification_type: members.take("notificationtype")?,
+            output: members.take("output")?,
+            ack_author: members.take("ackauthor")?,
+            ack_comment: members.take("ackcomment")?,
+        })
+    }
+
+    /// One second is the resolution of the timestamp; the future is never stale.
+    fn is_stale(&self, max_age: Duration) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let sent = Duration::from_secs(u64::try_from(self.timestamp).unwrap_or(0));
+        now.checked_sub(sent).is_some_and(|age| age > max_age)
+    }
+}
+
+/// Answers a request. The order of the decisions is the original's.
+pub(super) async fn answer(
+    shared: &Shared,
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    timeout: Duration,
+) -> Response {
+    let body = match plain::read_body(headers, body, shared.config.max_body_bytes, timeout).await {
+        Ok(body) => body,
+        Err(BodyError::TimedOut) => {
+            return refuse(StatusCode::REQUEST_TIMEOUT, "Request timed out");
+        }
+        Err(BodyError::Broken) => return refuse(StatusCode::BAD_REQUEST, "Invalid JSON"),
+        Err(BodyError::Announced(_) | BodyError::TooLarge) => {
+            return refuse(StatusCode::PAYLOAD_TOO_LARGE, "Message is too large");
+        }
+    };
+    let Ok(notification) = Notification::read(&body) else {
+        return refuse(StatusCode::BAD_REQUEST, "Invalid JSON");
+    };
+    if notification.user <= 0 {
+        return refuse(StatusCode::BAD_REQUEST, "Invalid userId");
+    }
+    if notification.is_stale(shared.config.max_age) {
+        debug!(user = notification.user, timestamp = notification.timestamp, "Too old, dropped");
+        return plain::text(StatusCode::ACCEPTED, "Notification is too old and was dropped");
+    }
+    let kind = match notification.kind.as_str() {
+        "host" => Kind::Host,
+        "service" => Kind::Service,
+        // The original sends an empty notification to everybody.
+        _ => return refuse(StatusCode::BAD_REQUEST, "Invalid type, expected host or service"),
+    };
+    let browsers = shared.users.is_registered(notification.user);
+    let phones = shared.router.reaches_offline(&shared.phones(notification.user));
+    if !browsers && !phones {
+        let text = "User is not registered for push notifications";
+        return plain::text(StatusCode::ACCEPTED, text);
+    }
+    match subject(shared, &notification, kind).await {
+        Ok(subject) => {
+            publish(shared, &notification, kind, &subject, browsers);
+            plain::text(StatusCode::OK, "ok")
+        }
+        Err(refusal) => refusal,
+    }
+}
+
+/// The name that titles show: the host's, or `host/service`.
+async fn subject(
+    shared: &Shared,
+    notification: &Notification,
+    kind: Kind,
+) -> Result<String, Response> {
+    let found = |result: Result<Option<String>, DatabaseError>, what: &str| match result {
+        Ok(Some(name)) => Ok(name),
+        Ok(None) => {
+            Err(refuse(StatusCode::BAD_REQUEST, &format!("No {what} found for given UUID")))
+        }
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            warn!(%error, cause, "Cannot look up a {what}");
+            Err(refuse(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &format!("DB error while fetching {what}"),
+            ))
+        }
+    };
+    let host = found(shared.store.host(&notification.host_uuid).await, "host")?;
+    match kind {
+        Kind::Host => Ok(host),
+        Kind::Service => {
+            let service = found(shared.store.service(&notification.service_uuid).await, "service")?;
+            Ok(format!("{host}/{service}"))
+        }
+    }
+}
+
+fn publish(
+    shared: &Shared,
+    notification: &Notification,
+    kind: Kind,
+    subject: &str,
+    browsers: bool,
+) {
+    let texts = texts(notification, kind, subject);
+    let payload = wire::Push {
+        timestamp: notification.timestamp,
+        user_id: notification.user,
+        title: &texts.title,
+        message: &texts.message,
+        kind: &notification.kind,
+        host_uuid: &notification.host_uuid,
+        service_uuid: &notification.service_uuid,
+        icon: texts.icon,
+    };
+    let frame = wire::push(&texts.message, &payload);
+    if browsers {
+        let mut publication = Publication::new(shared.browsers(notification.user), frame.clone());
+        publication.audience = Audience::OnePerDevice;
+        let delivery = shared.router.publish(publication);
+        debug!(user = notification.user, ?delivery, "Notification published");
+    }
+    let phone = Phone {
+        body: &texts.message,
+        notification_type: &notification.notification_type,
+        current_state: notification.state,
+        push: &payload,
+    };
+    publish_to_phones(shared, frame, &phone);
+}
+
+/// What a relay to phones needs beyond the notification itself.
+pub(super) struct Phone<'a> {
+    pub body: &'a str,
+    pub notification_type: &'a str,
+    pub current_state: i64,
+    pub push: &'a wire::Push<'a>,
+}
+
+/// Hands the notification to sinks that bring it to phones.
+pub(super) fn publish_to_phones(shared: &Shared, frame: Frame, phone: &Phone<'_>) {
+    let push = phone.push;
+    let topic = shared.phones(push.user_id);
+    if !shared.router.reaches_offline(&topic) {
+        return;
+    }
+    let mut publication = Publication::new(topic, frame);
+    publication.data = json!({
+        "user_id": push.user_id,
+        "title": push.title,
+        "body": phone.body,
+        "type": push.kind,
+        "host_uuid": push.host_uuid,
+        "service_uuid": push.service_uuid,
+        "notification_type": phone.notification_type,
+        "current_state": phone.current_state,
+    });
+    let _ = shared.router.publish(publication);
+}

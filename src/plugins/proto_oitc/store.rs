@@ -1,0 +1,94 @@
+//! Names of hosts and services from openITCOCKPIT's data base, remembered for a while: an
+//! alert storm must not become a query storm.
+
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::Cache;
+use sea_orm::FromQueryResult;
+
+use super::Config;
+use crate::core::database::{Database, DatabaseError};
+
+pub(super) struct Store {
+    database: Database,
+    /// Bounded in entries; when full, the least used go. Unknown uuids are not kept: what
+    /// was just created must be found at once.
+    names: Cache<(What, String), Known>,
+    lifetime: Duration,
+}
+
+/// What a uuid is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum What {
+    Host,
+    Service,
+}
+
+#[derive(Clone)]
+struct Known {
+    name: String,
+    since: Instant,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Name {
+    name: String,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Export {
+    finished: i32,
+}
+
+impl Store {
+    pub(super) fn new(database: Database, config: &Config) -> Self {
+        let names = Cache::new(config.lookup_cache_entries);
+        Self { database, names, lifetime: config.lookup_cache }
+    }
+
+    /// The name of a host; none when there is no such host.
+    pub(super) async fn host(&self, uuid: &str) -> Result<Option<String>, DatabaseError> {
+        self.name(What::Host, uuid, "SELECT name FROM hosts WHERE uuid = ? LIMIT 1").await
+    }
+
+    /// The name of a service: its own, or its template's where it has none.
+    pub(super) async fn service(&self, uuid: &str) -> Result<Option<String>, DatabaseError> {
+        let sql = "SELECT CASE WHEN services.name IS NULL OR services.name = '' \
+                   THEN servicetemplates.name ELSE services.name END AS name \
+                   FROM services INNER JOIN servicetemplates \
+                   ON servicetemplates.id = services.servicetemplate_id \
+                   WHERE services.uuid = ? LIMIT 1";
+        self.name(What::Service, uuid, sql).await
+    }
+
+    /// Whether an export is running; none when there never was one.
+    pub(super) async fn export_running(&self) -> Result<Option<bool>, DatabaseError> {
+        let sql =
+            "SELECT finished FROM exports WHERE task = 'export_started' ORDER BY id DESC LIMIT 1";
+        let rows: Vec<Export> = self.database.query(sql, []).await?;
+        Ok(rows.first().map(|row| row.finished == 0))
+    }
+
+    async fn name(
+        &self,
+        what: What,
+        uuid: &str,
+        sql: &str,
+    ) -> Result<Option<String>, DatabaseError> {
+        let key = (what, uuid.to_owned());
+        let is_old = |known: &Known| known.since.elapsed() >= self.lifetime;
+        self.names.remove_if(&key, is_old);
+        // Of several that ask at the same time one asks the data base.
+        let guard = match self.names.get_value_or_guard_async(&key).await {
+            Ok(known) => return Ok(Some(known.name)),
+            Err(guard) => guard,
+        };
+        let rows: Vec<Name> = self.database.query(sql, [uuid.into()]).await?;
+        let Some(Name { name }) = rows.into_iter().next() else { return Ok(None) };
+        let known = Known { name: name.clone(), since: Instant::now() };
+        if !self.lifetime.is_zero() {
+            let _ = guard.insert(known);
+        }
+        Ok(Some(name))
+    }
+}
