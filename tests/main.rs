@@ -22,6 +22,7 @@ mod golden;
 mod http;
 mod layering;
 mod lifecycle;
+mod send;
 mod sinks;
 mod support;
 mod token_cases;

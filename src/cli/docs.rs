@@ -22,9 +22,13 @@ pub(super) fn man() -> Result<(), Failure> {
         let man = clap_mangen::Man::new(sub.clone());
         let name = sub.get_display_name().unwrap_or(sub.get_name()).replace('-', " ");
         page.extend_from_slice(format!(".SH \"{}\"\n", name.to_uppercase()).as_bytes());
-        for part in
-            [clap_mangen::Man::render_description_section, clap_mangen::Man::render_options_section]
-        {
+        let parts = [
+            clap_mangen::Man::render_description_section,
+            clap_mangen::Man::render_options_section,
+        ];
+        // A command that parses for itself has its flags in its description.
+        let parts = if sub.is_disable_help_flag_set() { &parts[..1] } else { &parts[..] };
+        for part in parts {
             let mut section = Vec::new();
             part(&man, &mut section).map_err(Failure::failed)?;
             // Sections of the page become parts of this command's section.

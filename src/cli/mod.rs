@@ -5,8 +5,10 @@
 mod config;
 mod docs;
 mod run;
+mod send;
 mod token;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,6 +84,20 @@ enum Command {
     /// Make keys and tokens for auth type jwt.
     #[command(subcommand)]
     Token(token::Command),
+    /// Send an alert to the push server of openITCOCKPIT, as Naemon does.
+    // Everything after the name belongs to the command's own parser, and its description
+    // lists what that takes: the options that clap would list are not among it.
+    #[command(
+        disable_help_flag = true,
+        long_about = send::about(),
+        override_usage = "pushmux send [FLAGS]",
+        help_template = "{usage-heading} {usage}\n\n{about}"
+    )]
+    Send {
+        /// Flags as in the description.
+        #[arg(value_name = "FLAGS", trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<OsString>,
+    },
     /// Print shell completions.
     Completions {
         /// The shell to complete for.
@@ -94,13 +110,17 @@ enum Command {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = send::dispatch(std::env::args_os()) {
+        return code;
+    }
     let cli = Cli::parse();
-    let done = match &cli.command {
+    let done = match cli.command {
         None => run::run(&cli.common),
         Some(Command::Run(common)) => run::run(&common.over(&cli.common)),
-        Some(Command::Config(command)) => config::run(command, &cli.common),
-        Some(Command::Token(command)) => token::run(command),
-        Some(Command::Completions { shell }) => docs::completions(*shell),
+        Some(Command::Config(command)) => config::run(&command, &cli.common),
+        Some(Command::Token(command)) => token::run(&command),
+        Some(Command::Send { flags }) => return send::run(flags),
+        Some(Command::Completions { shell }) => docs::completions(shell),
         Some(Command::Man) => docs::man(),
     };
     match done {
@@ -196,7 +216,7 @@ impl Common {
 
 /// The environment; what is not UTF-8 can hold no setting of ours.
 fn environment() -> Vec<(String, String)> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+    let text = |(name, value): (OsString, OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
     std::env::vars_os().filter_map(text).collect()
