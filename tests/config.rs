@@ -287,12 +287,14 @@ fn the_example_file_runs_as_it_is_once_it_has_a_key() {
 fn the_example_file_has_every_key_with_its_default_and_its_variable() {
     let full = example(true);
     let key = format!("public_key = \"{}\"", Keys::server().public_base64());
+    let hash = format!("keys = [\"sha256:{}\"]", "0".repeat(64));
     let mut whole = full.clone();
     for (written, needed) in [
         // Keys that have no default, or whose default does not go with all others.
         ("public_key = \"\"", key.as_str()),
         ("generate = false", "generate = true"),
         ("url = \"\"", "url = \"sqlite::memory:\""),
+        ("keys = []", hash.as_str()),
     ] {
         assert!(whole.contains(written), "{written}");
         whole = whole.replacen(written, needed, 1);

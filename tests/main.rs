@@ -15,6 +15,7 @@
     unreachable_pub
 )]
 
+mod apikey;
 mod browser;
 mod cli;
 mod config;

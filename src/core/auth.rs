@@ -43,6 +43,8 @@ pub enum Scope {
     Nothing,
     /// Exactly these, compared byte by byte.
     Topics(HashSet<String>),
+    /// Every topic.
+    Everything,
 }
 
 impl Scope {
@@ -52,6 +54,7 @@ impl Scope {
         match self {
             Self::Nothing => false,
             Self::Topics(topics) => topics.contains(topic),
+            Self::Everything => true,
         }
     }
 }

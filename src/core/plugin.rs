@@ -146,6 +146,8 @@ impl Databases {
 pub struct AuthCx {
     /// `<name>` of `[auth.<name>]`, for the log.
     pub name: String,
+    /// Where its tasks run.
+    pub jobs: Jobs,
     /// Every `[database.<name>]`.
     pub databases: Databases,
 }

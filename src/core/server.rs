@@ -92,7 +92,8 @@ impl Server {
         let databases = Databases(Arc::new(databases));
         let mut auth = HashMap::new();
         for (name, build) in plan.auth {
-            let cx = AuthCx { name: name.clone(), databases: databases.clone() };
+            let (jobs, databases) = (jobs.clone(), databases.clone());
+            let cx = AuthCx { name: name.clone(), jobs, databases };
             let provider = build(cx).await.map_err(failed("auth", &name))?;
             auth.insert(name, provider);
         }

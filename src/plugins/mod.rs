@@ -1,5 +1,6 @@
 //! The list of plugins. Adding one is a folder and its entry here.
 
+pub mod auth_apikey;
 pub mod auth_jwt;
 pub mod proto_demo;
 pub mod proto_notiflux;
@@ -12,6 +13,7 @@ use crate::core::plugin::Plugin;
 /// Every plugin, in the order the documentation lists them.
 pub const ALL: &[Plugin] = &[
     auth_jwt::PLUGIN,
+    auth_apikey::PLUGIN,
     sink_ws::PLUGIN,
     sink_log::PLUGIN,
     proto_notiflux::PLUGIN,

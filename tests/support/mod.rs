@@ -6,6 +6,7 @@
 
 pub mod cdp;
 pub mod http;
+pub mod mariadb;
 pub mod server;
 pub mod token;
 pub mod ws;

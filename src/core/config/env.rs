@@ -12,22 +12,39 @@ pub struct Legacy {
     pub variable: &'static str,
     /// The key it sets.
     pub key: &'static str,
+    /// The one value that counts, and what it stands for; any value for itself when none.
+    pub when: Option<(&'static str, &'static str)>,
     /// The profile that a configuration without any protocol gets when it is set.
     pub implies: Option<&'static str>,
 }
 
-/// Names taken over from notiflux (0.2.1) and from Rust programs in general.
+/// Names taken over from notiflux (0.2.1), from openITCOCKPIT's push server (5.7), and from
+/// Rust programs in general. Later ones win.
 pub const LEGACY: &[Legacy] = &[
-    Legacy { variable: "HOST", key: "server.host", implies: None },
-    Legacy { variable: "PORT", key: "server.port", implies: None },
-    Legacy { variable: "WORKER_COUNT", key: "server.workers", implies: None },
-    Legacy { variable: "RUST_LOG", key: "log.level", implies: None },
-    Legacy {
-        variable: "JWT_PUBLIC_KEY_B64",
-        key: "auth.jwt.public_key",
-        implies: Some("notiflux"),
-    },
+    legacy("IS_CONTAINER", "server.host").when("1", "0.0.0.0"),
+    legacy("HOST", "server.host"),
+    legacy("PORT", "server.port"),
+    legacy("WORKER_COUNT", "server.workers"),
+    legacy("RUST_LOG", "log.level"),
+    legacy("MYSQL_DEBUG", "database.main.debug").when("1", "true"),
+    legacy("JWT_PUBLIC_KEY_B64", "auth.jwt.public_key").implies("notiflux"),
 ];
+
+const fn legacy(variable: &'static str, key: &'static str) -> Legacy {
+    Legacy { variable, key, when: None, implies: None }
+}
+
+impl Legacy {
+    const fn when(mut self, value: &'static str, means: &'static str) -> Self {
+        self.when = Some((value, means));
+        self
+    }
+
+    const fn implies(mut self, profile: &'static str) -> Self {
+        self.implies = Some(profile);
+        self
+    }
+}
 
 const PREFIX: &str = "PUSHMUX_";
 const PROFILE: &str = "PUSHMUX_PROFILE";
@@ -35,7 +52,8 @@ const PROFILE: &str = "PUSHMUX_PROFILE";
 /// The variable that sets `key`: the legacy name where there is one.
 #[must_use]
 pub fn variable(key: &str) -> String {
-    LEGACY.iter().find(|legacy| legacy.key == key).map_or_else(
+    let named = |legacy: &&Legacy| legacy.key == key && legacy.when.is_none();
+    LEGACY.iter().find(named).map_or_else(
         || format!("{PREFIX}{}", key.replace('.', "__").to_uppercase()),
         |legacy| legacy.variable.to_owned(),
     )
@@ -78,12 +96,17 @@ impl Environment {
             let set =
                 variables.iter().find(|(name, value)| name == legacy.variable && !value.is_empty());
             let Some((_, value)) = set else { continue };
+            let value = match legacy.when {
+                Some((given, _)) if value != given => continue,
+                Some((_, means)) => means,
+                None => value,
+            };
             found.implied_profile =
                 found.implied_profile.or(legacy.implies.map(|profile| (profile, legacy.variable)));
             found.settings.push(Setting {
                 variable: legacy.variable.into(),
                 key: legacy.key.into(),
-                value: value.clone(),
+                value: value.into(),
             });
         }
         for (name, value) in variables {

@@ -43,7 +43,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            auth: "key".into(),
+            auth: "apikey".into(),
             sink: "ws".into(),
             database: "main".into(),
             max_age: Duration::from_secs(300),
@@ -71,6 +71,12 @@ impl Config {
         check.duration("export_interval", self.export_interval, allowed.clone());
         check.duration("ping_interval", self.ping_interval, allowed.clone());
         check.duration("idle_timeout", self.idle_timeout, allowed);
+        if self.idle_timeout <= self.ping_interval {
+            let [found, ping] =
+                [self.idle_timeout, self.ping_interval].map(humantime::format_duration);
+            check.fault("idle_timeout", &format!("found {found}, expected more than ping_interval ({ping}): who was not asked cannot answer"));
+        }
+        check.claim("type", "every path");
         check.range("max_message_bytes", self.max_message_bytes, 512..=64 * 1024 * 1024);
         check.range("max_body_bytes", self.max_body_bytes, 512..=64 * 1024 * 1024);
     }
