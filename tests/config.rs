@@ -133,7 +133,7 @@ fn without_anything_configured_the_way_on_is_named() {
     assert!(faults.contains("--profile notiflux"), "{faults}");
     let (_, faults) = check(Builder::new().env("PUSHMUX_PROFILE", "notifluxx"));
     assert!(
-        faults.contains("unknown profile `notifluxx`, expected one of: notiflux, demo"),
+        faults.contains("unknown profile `notifluxx`, expected one of: notiflux, oitc, demo"),
         "{faults}"
     );
     let (_, faults) = check(Builder::new().args(["--config", "missing.toml"]));
