@@ -65,11 +65,18 @@ impl MariaDb {
         self.run_sql(DATABASE, sql)
     }
 
-    /// Sets a row of `systemsettings`, which is added if there is none of exactly this name.
+    /// Adds a row. Columns that are left out are empty or 0, as `sql_mode` is.
+    pub fn insert(&self, table: &str, row: &[(&str, &str)]) {
+        self.sql(&insert(table, row));
+    }
+
+    /// Sets a row of `systemsettings`, which is added if there is none of exactly this
+    /// name. Nobody sees it missing in between.
     pub fn set(&self, key: &str, value: &str) {
-        let (key, value) = (quote(key), quote(value));
+        let insert = insert("systemsettings", &[("key", key), ("value", value)]);
+        let key = quote(key);
         self.sql(&format!(
-            "START TRANSACTION; DELETE FROM systemsettings WHERE BINARY `key` = {key}; INSERT INTO systemsettings (`key`, value, info, section, created, modified) VALUES ({key}, {value}, '', 'SUDO_SERVER', NOW(), NOW()); COMMIT"
+            "START TRANSACTION; DELETE FROM systemsettings WHERE BINARY `key` = {key}; {insert}; COMMIT"
         ));
     }
 
@@ -122,6 +129,12 @@ impl Drop for MariaDb {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn insert(table: &str, row: &[(&str, &str)]) -> String {
+    let columns: Vec<_> = row.iter().map(|(column, _)| format!("`{column}`")).collect();
+    let values: Vec<_> = row.iter().map(|(_, value)| quote(value)).collect();
+    format!("INSERT INTO `{table}` ({}) VALUES ({})", columns.join(", "), values.join(", "))
 }
 
 /// An SQL string.
