@@ -62,7 +62,7 @@ impl Server {
         check.range("max_head_bytes", self.max_head_bytes, 8 * 1024..=1024 * 1024);
         check.range("max_headers", self.max_headers, 1..=10_000);
         check.range("workers", self.workers, 1..=1024);
-        let allowed = Duration::from_millis(1)..=Duration::from_secs(3600);
+        let allowed = Duration::from_millis(1)..=Duration::from_hours(1);
         check.duration("header_timeout", self.header_timeout, allowed.clone());
         check.duration("body_timeout", self.body_timeout, allowed.clone());
         check.duration("write_timeout", self.write_timeout, allowed.clone());

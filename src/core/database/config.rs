@@ -39,7 +39,7 @@ impl Default for Config {
 
 impl Config {
     pub(in crate::core) fn check(&self, check: &mut Check<'_>) {
-        let allowed = Duration::from_millis(10)..=Duration::from_secs(60);
+        let allowed = Duration::from_millis(10)..=Duration::from_mins(1);
         check.duration("timeout", self.timeout, allowed);
         check.range("max_connections", self.max_connections, 1..=1000);
         let url = self.url.expose();

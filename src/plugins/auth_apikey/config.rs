@@ -55,7 +55,7 @@ impl Default for Config {
             keys: vec![],
             ask_rate: 20,
             cache: Duration::from_secs(1),
-            serve_stale: Duration::from_secs(600),
+            serve_stale: Duration::from_mins(10),
         }
     }
 }
@@ -84,8 +84,8 @@ impl Config {
             }
         }
         check.range("ask_rate", self.ask_rate, 0..=10_000);
-        check.duration("cache", self.cache, Duration::ZERO..=Duration::from_secs(60));
-        let week = Duration::from_secs(7 * 86_400);
+        check.duration("cache", self.cache, Duration::ZERO..=Duration::from_mins(1));
+        let week = Duration::from_hours(168);
         check.duration("serve_stale", self.serve_stale, Duration::ZERO..=week);
     }
 

@@ -39,7 +39,7 @@ impl Default for Config {
         Self {
             public_key: PublicKeys::default(),
             generate: false,
-            leeway: Duration::from_secs(60),
+            leeway: Duration::from_mins(1),
             audience: vec![],
             check_nbf: true,
             reject_crit: true,
@@ -69,7 +69,7 @@ impl Config {
             check.fault(&key, &error.to_string());
         }
         // jsonwebtoken subtracts it from the present time.
-        check.duration("leeway", self.leeway, Duration::ZERO..=Duration::from_secs(86_400));
+        check.duration("leeway", self.leeway, Duration::ZERO..=Duration::from_hours(24));
         check.range("max_token_bytes", self.max_token_bytes, 128..=1024 * 1024);
         check.range("cache_bytes", self.cache_bytes, 0..=1 << 32);
     }

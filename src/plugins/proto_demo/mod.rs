@@ -43,7 +43,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { auth: "jwt".into(), topic: "demo".into(), lifetime: Duration::from_secs(86_400) }
+        Self { auth: "jwt".into(), topic: "demo".into(), lifetime: Duration::from_hours(24) }
     }
 }
 
@@ -154,7 +154,7 @@ impl FromConfig<ProtocolCx> for Demo {
         if !is_plain(&config.topic) {
             check.fault("topic", TOPIC_FAULT);
         }
-        let year = Duration::from_secs(365 * 86_400);
+        let year = Duration::from_hours(8760);
         check.duration("lifetime", config.lifetime, Duration::from_secs(1)..=year);
         let host = check.host().to_owned();
         let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());

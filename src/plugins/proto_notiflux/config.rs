@@ -63,7 +63,7 @@ impl Config {
     pub(super) fn check(&self, check: &mut Check<'_>) {
         check.auth("auth", &self.auth);
         check.live_sink("sink", &self.sink);
-        let allowed = Duration::from_millis(100)..=Duration::from_secs(86_400);
+        let allowed = Duration::from_millis(100)..=Duration::from_hours(24);
         check.duration("ping_interval", self.ping_interval, allowed.clone());
         check.duration("idle_timeout", self.idle_timeout, allowed);
         if self.idle_timeout <= self.ping_interval {

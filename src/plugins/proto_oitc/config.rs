@@ -46,12 +46,12 @@ impl Default for Config {
             auth: "apikey".into(),
             sink: "ws".into(),
             database: "main".into(),
-            max_age: Duration::from_secs(300),
+            max_age: Duration::from_mins(5),
             lookup_cache: Duration::from_secs(30),
             lookup_cache_entries: 10_000,
             export_interval: Duration::from_secs(3),
             ping_interval: Duration::from_secs(54),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
             max_message_bytes: 8192,
             max_body_bytes: 1024 * 1024,
         }
@@ -63,7 +63,7 @@ impl Config {
         check.auth("auth", &self.auth);
         check.live_sink("sink", &self.sink);
         check.database("database", &self.database);
-        let day = Duration::from_secs(86_400);
+        let day = Duration::from_hours(24);
         check.duration("max_age", self.max_age, Duration::from_secs(1)..=day);
         check.duration("lookup_cache", self.lookup_cache, Duration::ZERO..=day);
         check.range("lookup_cache_entries", self.lookup_cache_entries, 1..=10_000_000);

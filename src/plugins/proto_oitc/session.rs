@@ -113,14 +113,20 @@ impl Session for OitcSession {
         };
         match kind.as_str() {
             "KeepAlive" => client.send(wire::pong()),
-            "RegisterBrowserPushNotification" => match fits::<Register>(&payload) {
-                Some(_) => self.shared.users.register(self.user),
-                None => debug!(user = self.user, "Payload of the wrong kind ignored"),
-            },
-            "TestPushNotification" => match fits::<Test>(&payload) {
-                Some(test) => self.test(test),
-                None => debug!(user = self.user, "Payload of the wrong kind ignored"),
-            },
+            "RegisterBrowserPushNotification" => {
+                if fits::<Register>(&payload).is_some() {
+                    self.shared.users.register(self.user)
+                } else {
+                    debug!(user = self.user, "Payload of the wrong kind ignored")
+                }
+            }
+            "TestPushNotification" => {
+                if let Some(wanted) = fits::<Test>(&payload) {
+                    self.test(wanted)
+                } else {
+                    debug!(user = self.user, "Payload of the wrong kind ignored")
+                }
+            }
             other => client.send(wire::unknown_type(other)),
         }
         ControlFlow::Continue(())

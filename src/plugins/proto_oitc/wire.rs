@@ -112,9 +112,8 @@ mod tests {
             "{\"type\":\"ExportStatus\",\"message\":\"\",\"payload\":true}\n"
         );
         let odd = "<a>&\u{2028}\u{2029}é/\u{8}\u{c}\n\r\t\u{1}\u{7f}\"\\";
-        let expected = r#"\u003ca\u003e\u0026\u2028\u2029é/\b\f\n\r\t\u0001"#.to_owned()
-            + "\u{7f}"
-            + r#"\"\\"#;
+        let expected =
+            r"\u003ca\u003e\u0026\u2028\u2029é/\b\f\n\r\t\u0001".to_owned() + "\u{7f}" + r#"\"\\"#;
         let text = unknown_type(odd);
         assert!(text.as_str().contains(&expected), "{}", text.as_str());
     }

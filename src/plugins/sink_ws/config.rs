@@ -51,12 +51,12 @@ impl Config {
     pub(super) fn check(&self, check: &mut Check<'_>) {
         check.range("queue_messages", self.queue_messages, 1..=1_000_000);
         check.range("queue_bytes", self.queue_bytes, 1024..=1 << 30);
-        let allowed = Duration::from_millis(10)..=Duration::from_secs(3600);
+        let allowed = Duration::from_millis(10)..=Duration::from_hours(1);
         check.duration("write_timeout", self.write_timeout, allowed);
         check.duration(
             "close_timeout",
             self.close_timeout,
-            Duration::ZERO..=Duration::from_secs(60),
+            Duration::ZERO..=Duration::from_mins(1),
         );
     }
 }
