@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::message::{Frame, Topic};
 
@@ -17,15 +18,14 @@ pub trait Session: Send {
     /// What the connection may cost and how long it may be silent.
     fn limits(&self) -> Limits;
 
-    /// What stands behind this connection; asked once, before [`Self::opened`]. With
-    /// [`Audience::OnePerDevice`](super::message::Audience) only one of the connections
-    /// with the same device gets a message.
-    fn device(&self) -> Option<Device> {
-        None
-    }
-
     /// The connection stands; nothing was received yet.
     async fn opened(&mut self, _client: &mut dyn Client) {}
+
+    /// When the connection is to end unless something happens before, such as the client
+    /// saying who it is. Asked again after everything that happens.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
 
     /// A complete text message came from the client.
     ///
@@ -38,6 +38,11 @@ pub trait Session: Send {
 
 /// What a session can do to its connection. Handed in by the live sink.
 pub trait Client: Send + Sync {
+    /// Says what stands behind this connection; the first word counts. With
+    /// [`Audience::OnePerDevice`](super::message::Audience) only one of the connections
+    /// with the same device gets a message.
+    fn identify(&mut self, device: Device);
+
     /// Makes the client a receiver of `topic`: every message that enters the router
     /// after this returned reaches it. Twice is the same as once.
     fn subscribe(&mut self, topic: Topic);

@@ -136,6 +136,7 @@ mod tests {
     struct Recorder(Vec<String>);
 
     impl Client for Recorder {
+        fn identify(&mut self, _: crate::core::session::Device) {}
         fn subscribe(&mut self, topic: Topic) {
             self.0.push(format!("subscribe {topic}"));
         }

@@ -25,6 +25,12 @@ pub struct Config {
     pub lookup_cache: Duration,
     /// How many hosts and services are remembered.
     pub lookup_cache_entries: usize,
+    /// Take front ends up to 5.6, too, which speak the PHP server's protocol. Such a socket
+    /// is open before its key was seen.
+    pub legacy: bool,
+    /// How long such a client has to register.
+    #[serde(with = "duration")]
+    pub legacy_register_timeout: Duration,
     /// Time between two looks at the export status.
     #[serde(with = "duration")]
     pub export_interval: Duration,
@@ -49,6 +55,8 @@ impl Default for Config {
             max_age: Duration::from_mins(5),
             lookup_cache: Duration::from_secs(30),
             lookup_cache_entries: 10_000,
+            legacy: false,
+            legacy_register_timeout: Duration::from_secs(10),
             export_interval: Duration::from_secs(3),
             ping_interval: Duration::from_secs(54),
             idle_timeout: Duration::from_mins(1),
@@ -68,6 +76,7 @@ impl Config {
         check.duration("lookup_cache", self.lookup_cache, Duration::ZERO..=day);
         check.range("lookup_cache_entries", self.lookup_cache_entries, 1..=10_000_000);
         let allowed = Duration::from_millis(100)..=day;
+        check.duration("legacy_register_timeout", self.legacy_register_timeout, allowed.clone());
         check.duration("export_interval", self.export_interval, allowed.clone());
         check.duration("ping_interval", self.ping_interval, allowed.clone());
         check.duration("idle_timeout", self.idle_timeout, allowed);

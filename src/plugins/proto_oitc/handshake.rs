@@ -29,6 +29,11 @@ impl Visitor {
     }
 }
 
+/// Whether this is how clients of the PHP server come: no subprotocol, no `userId`.
+pub(super) fn is_legacy(query: &str, headers: &HeaderMap) -> bool {
+    !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) && parameter(query, "userId").is_none()
+}
+
 /// First value of a parameter, as Go's `url.ParseQuery` reads it: parts with a `;` or a
 /// broken percent escape do not count.
 fn parameter(query: &str, name: &str) -> Option<String> {

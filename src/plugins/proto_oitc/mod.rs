@@ -9,6 +9,7 @@ mod config;
 mod decode;
 mod export;
 mod handshake;
+mod legacy;
 mod post;
 mod session;
 mod store;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
 use hyper::upgrade::OnUpgrade;
 use tracing::{debug, warn};
 use warp::Filter;
@@ -35,12 +37,14 @@ use crate::core::message::Topic;
 use crate::core::plugin::{FromConfig, Plugin, ProtocolCx};
 use crate::core::protocol::Protocol;
 use crate::core::router::Router;
+use crate::core::session::Session;
 use crate::core::sink::LiveSink;
 use crate::core::upgrade::Handshake;
 
 pub use config::Config;
 use export::LastExport;
 use handshake::Visitor;
+use legacy::LegacySession;
 use session::OitcSession;
 use store::Store;
 use users::Users;
@@ -62,6 +66,8 @@ struct Shared {
     auth: Arc<dyn AuthProvider>,
     router: Arc<Router>,
     users: Users,
+    /// Those who speak the protocol of the PHP server.
+    legacy_users: Users,
     store: Store,
     last_export: LastExport,
 }
@@ -70,6 +76,11 @@ impl Shared {
     /// Where the browsers of a user listen.
     fn browsers(&self, user: i64) -> Topic {
         Topic::new(&self.instance, &browser_topic(user))
+    }
+
+    /// Where the browsers of a user listen that speak the PHP server's protocol.
+    fn legacy_browsers(&self, user: i64) -> Topic {
+        Topic::new(&self.instance, &format!("legacy/{user}"))
     }
 
     /// Where a relay to the phones of a user listens.
@@ -128,6 +139,10 @@ impl Oitc {
         query: &str,
     ) -> Response {
         let Some(visitor) = Visitor::read(query, headers) else {
+            if self.shared.config.legacy && handshake::is_legacy(query, headers) {
+                let session = LegacySession::new(self.shared.clone());
+                return self.accept(method, headers, on_upgrade, None, Box::new(session));
+            }
             return refuse(StatusCode::UNAUTHORIZED, "Unauthorized");
         };
         match self.shared.auth.authenticate(&visitor.key).await {
@@ -147,22 +162,35 @@ impl Oitc {
                 return refuse(StatusCode::SERVICE_UNAVAILABLE, "Unauthorized");
             }
         }
+        let session = OitcSession::new(self.shared.clone(), &visitor);
+        self.accept(method, headers, on_upgrade, Some("access_token"), Box::new(session))
+    }
+
+    /// Whoever may come in still has to be a WebSocket client. Browsers drop the connection
+    /// unless one of the protocols they offered comes back; the other one is the key.
+    fn accept(
+        &self,
+        method: &http::Method,
+        headers: &HeaderMap,
+        on_upgrade: Option<OnUpgrade>,
+        protocol: Option<&'static str>,
+        session: Box<dyn Session>,
+    ) -> Response {
         if method != http::Method::GET {
             return refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
         }
         let Ok(handshake) = Handshake::check(headers, on_upgrade, &["13"]) else {
             let mut response = refuse(StatusCode::BAD_REQUEST, "Bad Request");
-            let version = HeaderName::from_static("sec-websocket-version");
-            response.headers_mut().insert(version, HeaderValue::from_static("13"));
+            let version = HeaderValue::from_static("13");
+            response.headers_mut().insert(SEC_WEBSOCKET_VERSION, version);
             return response;
         };
         let (mut response, on_upgrade) = handshake.accept();
-        let protocol = HeaderName::from_static("sec-websocket-protocol");
-        // Browsers drop the connection unless one of their offers comes back; the other
-        // one is the key.
-        response.headers_mut().insert(protocol, HeaderValue::from_static("access_token"));
-        let session = OitcSession::new(self.shared.clone(), &visitor);
-        self.live.accept(on_upgrade, Box::new(session));
+        if let Some(protocol) = protocol {
+            let protocol = HeaderValue::from_static(protocol);
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        self.live.accept(on_upgrade, session);
         response
     }
 }
@@ -190,6 +218,7 @@ impl FromConfig<ProtocolCx> for Oitc {
             auth,
             router: cx.router,
             users: Users::default(),
+            legacy_users: Users::default(),
             store,
             last_export: LastExport::default(),
         });

@@ -11,7 +11,7 @@ use warp::reply::Response;
 
 use super::decode::Members;
 use super::texts::texts;
-use super::{Shared, refuse, wire};
+use super::{Shared, legacy, refuse, wire};
 use crate::core::database::DatabaseError;
 use crate::core::http::{self as plain, BodyError};
 use crate::core::message::{Audience, Frame, Publication};
@@ -26,7 +26,8 @@ pub(super) struct Notification {
     pub host_uuid: String,
     pub service_uuid: String,
     pub state: i64,
-    pub notification_type: String,
+    /// `notificationtype`: `PROBLEM`, `RECOVERY`, `ACKNOWLEDGEMENT` and so on.
+    pub event: String,
     pub output: String,
     pub ack_author: String,
     pub ack_comment: String,
@@ -64,7 +65,7 @@ impl Notification {
             host_uuid: members.take("hostuuid")?,
             service_uuid: members.take("serviceuuid")?,
             state: members.take("state")?,
-            notification_type: members.take("notificationtype")?,
+            event: members.take("notificationtype")?,
             output: members.take("output")?,
             ack_author: members.take("ackauthor")?,
             ack_comment: members.take("ackcomment")?,
@@ -113,8 +114,9 @@ pub(super) async fn answer(
         _ => return refuse(StatusCode::BAD_REQUEST, "Invalid type, expected host or service"),
     };
     let browsers = shared.users.is_registered(notification.user);
+    let legacy = shared.legacy_users.is_registered(notification.user);
     let phones = shared.router.reaches_offline(&shared.phones(notification.user));
-    if !browsers && !phones {
+    if !browsers && !legacy && !phones {
         let text = "User is not registered for push notifications";
         return plain::text(StatusCode::ACCEPTED, text);
     }
@@ -123,45 +125,65 @@ pub(super) async fn answer(
             publish(shared, &notification, kind, &subject, browsers);
             plain::text(StatusCode::OK, "ok")
         }
-        Err(refusal) => refusal,
+        Err(error) => error.answer(),
     }
 }
 
-/// The name that titles show: the host's, or `host/service`.
+/// Host, and service if it is about one.
+#[derive(Debug)]
+pub(super) struct Subject {
+    pub host: String,
+    pub service: Option<String>,
+}
+
+/// Why there is no subject; holds `host` or `service`.
+enum NoSubject {
+    Unknown(&'static str),
+    Failed(&'static str, DatabaseError),
+}
+
+impl NoSubject {
+    fn answer(self) -> Response {
+        match self {
+            Self::Unknown(what) => {
+                refuse(StatusCode::BAD_REQUEST, &format!("No {what} found for given UUID"))
+            }
+            Self::Failed(what, error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                warn!(%error, cause, "Cannot look up a {what}");
+                refuse(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    &format!("DB error while fetching {what}"),
+                )
+            }
+        }
+    }
+}
+
 async fn subject(
     shared: &Shared,
     notification: &Notification,
     kind: Kind,
-) -> Result<String, Response> {
-    let found = |result: Result<Option<String>, DatabaseError>, what: &str| match result {
-        Ok(Some(name)) => Ok(name),
-        Ok(None) => {
-            Err(refuse(StatusCode::BAD_REQUEST, &format!("No {what} found for given UUID")))
-        }
-        Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            warn!(%error, cause, "Cannot look up a {what}");
-            Err(refuse(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                &format!("DB error while fetching {what}"),
-            ))
-        }
+) -> Result<Subject, NoSubject> {
+    let found = |result: Result<Option<String>, DatabaseError>, what| match result {
+        Ok(name) => name.ok_or(NoSubject::Unknown(what)),
+        Err(error) => Err(NoSubject::Failed(what, error)),
     };
     let host = found(shared.store.host(&notification.host_uuid).await, "host")?;
-    match kind {
-        Kind::Host => Ok(host),
+    let service = match kind {
+        Kind::Host => None,
         Kind::Service => {
-            let service = found(shared.store.service(&notification.service_uuid).await, "service")?;
-            Ok(format!("{host}/{service}"))
+            Some(found(shared.store.service(&notification.service_uuid).await, "service")?)
         }
-    }
+    };
+    Ok(Subject { host, service })
 }
 
 fn publish(
     shared: &Shared,
     notification: &Notification,
     kind: Kind,
-    subject: &str,
+    subject: &Subject,
     browsers: bool,
 ) {
     let texts = texts(notification, kind, subject);
@@ -182,9 +204,10 @@ fn publish(
         let delivery = shared.router.publish(publication);
         debug!(user = notification.user, ?delivery, "Notification published");
     }
+    legacy::publish(shared, notification, kind, subject);
     let phone = Phone {
         body: &texts.message,
-        notification_type: &notification.notification_type,
+        notification_type: &notification.event,
         current_state: notification.state,
         push: &payload,
     };

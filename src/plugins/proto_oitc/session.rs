@@ -88,11 +88,8 @@ impl Session for OitcSession {
         self.shared.config.limits()
     }
 
-    fn device(&self) -> Option<Device> {
-        Some(Device { id: self.browser.clone(), preferred: self.flag.clone() })
-    }
-
     async fn opened(&mut self, client: &mut dyn Client) {
+        client.identify(Device { id: self.browser.clone(), preferred: self.flag.clone() });
         client.send(wire::established(&Uuid::new_v4().to_string()));
         client.subscribe(self.shared.browsers(self.user));
         client.subscribe(self.shared.exports());
@@ -111,23 +108,26 @@ impl Session for OitcSession {
             debug!(user = self.user, "Undecodable message, ending the connection");
             return ControlFlow::Break(());
         };
-        match kind.as_str() {
-            "KeepAlive" => client.send(wire::pong()),
+        let fitting = match kind.as_str() {
+            "KeepAlive" => {
+                client.send(wire::pong());
+                true
+            }
             "RegisterBrowserPushNotification" => {
-                if fits::<Register>(&payload).is_some() {
-                    self.shared.users.register(self.user)
-                } else {
-                    debug!(user = self.user, "Payload of the wrong kind ignored")
+                let fits = fits::<Register>(&payload).is_some();
+                if fits {
+                    self.shared.users.register(self.user);
                 }
+                fits
             }
-            "TestPushNotification" => {
-                if let Some(wanted) = fits::<Test>(&payload) {
-                    self.test(wanted)
-                } else {
-                    debug!(user = self.user, "Payload of the wrong kind ignored")
-                }
+            "TestPushNotification" => fits(&payload).map(|test| self.test(test)).is_some(),
+            other => {
+                client.send(wire::unknown_type(other));
+                true
             }
-            other => client.send(wire::unknown_type(other)),
+        };
+        if !fitting {
+            debug!(user = self.user, kind, "Payload of the wrong kind ignored");
         }
         ControlFlow::Continue(())
     }

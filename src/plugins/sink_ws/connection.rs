@@ -21,7 +21,7 @@ use super::reader::{Event, Reader, Violation};
 use super::wire;
 use crate::core::message::{Frame, Topic};
 use crate::core::plugin::Jobs;
-use crate::core::session::{Client, Ending, Limits, Session};
+use crate::core::session::{Client, Device, Ending, Limits, Session};
 
 /// How much is read at a time, unless a frame is known to need more.
 const READ_BYTES: usize = 4096;
@@ -37,8 +37,7 @@ pub(super) async fn run(
     shared.connections.fetch_add(1, Ordering::Relaxed);
     let limits = session.limits();
     let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
-    let device = session.device();
-    let outbox = Arc::new(Outbox::new(id, device, stream, &shared.config, limits.ending));
+    let outbox = Arc::new(Outbox::new(id, stream, &shared.config, limits.ending));
     let mut connection = Connection {
         reader: Reader::new(&early, limits.max_message_bytes),
         client: Member::new(shared, outbox.clone()),
@@ -166,7 +165,10 @@ impl Connection {
     /// When something is due, whatever happens before.
     fn deadline(&self) -> Instant {
         let stuck = self.stuck.map(|since| since + self.client.shared.config.write_timeout);
-        [self.cut, stuck].into_iter().flatten().fold(self.tick, Instant::min)
+        [self.cut, stuck, self.session.deadline()]
+            .into_iter()
+            .flatten()
+            .fold(self.tick, Instant::min)
     }
 
     /// Writes what waits and draws the conclusions.
@@ -253,6 +255,9 @@ impl Connection {
         if self.stuck.is_some_and(|since| now >= since + write_timeout) {
             return ControlFlow::Break(End::Stuck);
         }
+        if self.cut.is_none() && self.session.deadline().is_some_and(|deadline| now >= deadline) {
+            self.close(outbox, Some((1008, "time is up")));
+        }
         if now >= self.tick {
             if now - self.tick > self.limits.ping_interval {
                 // Nobody looked for a whole interval: the process was stopped or starved.
@@ -307,6 +312,10 @@ impl Member {
 }
 
 impl Client for Member {
+    fn identify(&mut self, device: Device) {
+        let _ = self.outbox.device.set(device);
+    }
+
     fn subscribe(&mut self, topic: Topic) {
         self.shared.hub.join(&topic, self.outbox.id, self.outbox.clone());
         self.topics.insert(topic);

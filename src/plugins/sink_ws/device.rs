@@ -21,11 +21,11 @@ pub(super) fn offer_one_each(
 ) {
     let mut members: Vec<_> = members.collect();
     members.sort_by_cached_key(|outbox| {
-        let device = outbox.device.as_ref();
+        let device = outbox.device.get();
         let preferred = device.is_some_and(|device| device.preferred.load(Ordering::Relaxed));
         (device.map(|device| device.id.clone()), Reverse(preferred), Reverse(outbox.id))
     });
-    let same = |a: &&Arc<Outbox>, b: &&Arc<Outbox>| match (&a.device, &b.device) {
+    let same = |a: &&Arc<Outbox>, b: &&Arc<Outbox>| match (a.device.get(), b.device.get()) {
         (Some(a), Some(b)) => a.id == b.id,
         _ => false,
     };

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -26,7 +27,7 @@ const SLOW: (u16, &str) = (1013, "too slow");
 pub(super) struct Outbox {
     /// Unique in this process; a later connection has a higher one.
     pub(super) id: u64,
-    pub(super) device: Option<Device>,
+    pub(super) device: OnceLock<Device>,
     pub(super) stream: TcpStream,
     /// Told when the queue stops being empty, and when the connection is to end.
     pub(super) wake: Notify,
@@ -82,16 +83,10 @@ pub(super) enum Offer {
 }
 
 impl Outbox {
-    pub(super) fn new(
-        id: u64,
-        device: Option<Device>,
-        stream: TcpStream,
-        config: &Config,
-        ending: Ending,
-    ) -> Self {
+    pub(super) fn new(id: u64, stream: TcpStream, config: &Config, ending: Ending) -> Self {
         Self {
             id,
-            device,
+            device: OnceLock::new(),
             stream,
             ending,
             wake: Notify::new(),

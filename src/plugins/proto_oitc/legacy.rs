@@ -1,0 +1,162 @@
+//! The protocol of openITCOCKPIT's front ends up to 5.6: the PHP server's.
+//!
+//! Its clients arrive without a subprotocol and without a query, and prove who they are
+//! with a key in every message. So such a socket is open before anybody was asked, which is
+//! why this is opt-in and why who does not register in time is sent away.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tracing::debug;
+use uuid::Uuid;
+
+use super::post::{Kind, Notification, Subject};
+use super::texts::legacy_texts;
+use super::{Shared, browser_topic};
+use crate::core::message::{Audience, Frame, Publication};
+use crate::core::session::{Client, Device, Limits, Session};
+
+pub(super) struct LegacySession {
+    shared: Arc<Shared>,
+    /// Until when the client has to register.
+    deadline: Instant,
+    registered: Option<(i64, Arc<AtomicBool>)>,
+}
+
+impl LegacySession {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let deadline = Instant::now() + shared.config.legacy_register_timeout;
+        Self { shared, deadline, registered: None }
+    }
+
+    /// Whether the key may receive what this user receives.
+    async fn may_listen(&self, key: &str, user: Option<i64>) -> bool {
+        match self.shared.auth.authenticate(key).await {
+            Ok(grant) => user.is_none_or(|user| grant.subscribe.covers(&browser_topic(user))),
+            Err(error) => {
+                debug!(%error, "Message of a legacy client refused");
+                false
+            }
+        }
+    }
+
+    /// False when the client is to be sent away.
+    fn register(&mut self, client: &mut dyn Client, data: &Value) -> bool {
+        let user = data["userId"].as_i64().or_else(|| data["userId"].as_str()?.parse().ok());
+        let (Some(user), Some(browser)) = (user, data["browserUuid"].as_str()) else {
+            return false;
+        };
+        if self.registered.is_none() {
+            let flag = self.shared.legacy_users.join(user);
+            self.shared.legacy_users.register(user);
+            client.identify(Device { id: browser.into(), preferred: flag.clone() });
+            client.subscribe(self.shared.legacy_browsers(user));
+            self.registered = Some((user, flag));
+        }
+        true
+    }
+}
+
+#[async_trait]
+impl Session for LegacySession {
+    fn limits(&self) -> Limits {
+        self.shared.config.limits()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.registered.is_none().then_some(self.deadline)
+    }
+
+    async fn opened(&mut self, client: &mut dyn Client) {
+        let uuid = Uuid::new_v4().to_string();
+        client.send(text(
+            "connection",
+            "Connection established successfully",
+            &json!({ "uuid": uuid }),
+        ));
+    }
+
+    async fn received(&mut self, client: &mut dyn Client, text_of: &str) -> ControlFlow<()> {
+        let Ok(message) = serde_json::from_str::<Value>(text_of) else {
+            return ControlFlow::Continue(());
+        };
+        // Without one of these three the PHP server says nothing.
+        let (Some(task), Some(key)) = (message["task"].as_str(), message["key"].as_str()) else {
+            return ControlFlow::Continue(());
+        };
+        if message["uuid"].is_null() {
+            return ControlFlow::Continue(());
+        }
+        let data = &message["data"];
+        let user = (task == "register").then(|| data["userId"].as_i64()).flatten();
+        if !self.may_listen(key, user).await {
+            return ControlFlow::Break(());
+        }
+        match task {
+            "register" if !self.register(client, data) => return ControlFlow::Break(()),
+            "keepAlive" => client.send(text("keepAlive", "Pong", &json!([]))),
+            "testMessage" => client.send(text("message", "This is a test message", data)),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Drop for LegacySession {
+    fn drop(&mut self) {
+        if let Some((user, flag)) = &self.registered {
+            self.shared.legacy_users.leave(*user, flag);
+        }
+    }
+}
+
+fn text(kind: &str, message: &str, data: &impl Serialize) -> Frame {
+    #[derive(Serialize)]
+    struct Envelope<'a, D> {
+        r#type: &'a str,
+        message: &'a str,
+        data: &'a D,
+    }
+    // Strings and numbers always serialize.
+    serde_json::to_string(&Envelope { r#type: kind, message, data }).unwrap_or_default().into()
+}
+
+/// Hands the notification to the legacy clients of the user, if there are any.
+pub(super) fn publish(shared: &Shared, notification: &Notification, kind: Kind, subject: &Subject) {
+    /// All members are always there; the order is the PHP server's.
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Data<'a> {
+        timestamp: i64,
+        user_id: i64,
+        title: &'a str,
+        message: &'a str,
+        r#type: &'a str,
+        host_uuid: &'a str,
+        service_uuid: &'a str,
+        icon: Option<&'a str>,
+    }
+    if !shared.legacy_users.is_registered(notification.user) {
+        return;
+    }
+    let texts = legacy_texts(notification, kind, subject);
+    let data = Data {
+        timestamp: notification.timestamp,
+        user_id: notification.user,
+        title: &texts.title,
+        message: &texts.message,
+        r#type: &notification.kind,
+        host_uuid: &notification.host_uuid,
+        service_uuid: if kind == Kind::Service { &notification.service_uuid } else { "" },
+        icon: Some(texts.icon).filter(|icon| !icon.is_empty()),
+    };
+    let topic = shared.legacy_browsers(notification.user);
+    let mut publication = Publication::new(topic, text("message", &texts.message, &data));
+    publication.audience = Audience::OnePerDevice;
+    let _ = shared.router.publish(publication);
+}
