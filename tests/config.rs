@@ -293,7 +293,8 @@ fn the_example_file_has_every_key_with_its_default_and_its_variable() {
         // Keys that have no default, or whose default does not go with all others.
         ("public_key = \"\"", key.as_str()),
         ("generate = false", "generate = true"),
-        ("url = \"\"", "url = \"sqlite::memory:\""),
+        ("\nurl = \"\"", "\nurl = \"sqlite::memory:\""),
+        ("\nurl = \"\"", "\nurl = \"https://example.org/hook\""),
         ("keys = []", hash.as_str()),
     ] {
         assert!(whole.contains(written), "{written}");

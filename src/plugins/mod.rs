@@ -6,6 +6,7 @@ pub mod proto_demo;
 pub mod proto_notiflux;
 pub mod proto_oitc;
 pub mod sink_log;
+pub mod sink_webhook;
 pub mod sink_ws;
 
 use crate::core::plugin::Plugin;
@@ -15,6 +16,7 @@ pub const ALL: &[Plugin] = &[
     auth_jwt::PLUGIN,
     auth_apikey::PLUGIN,
     sink_ws::PLUGIN,
+    sink_webhook::PLUGIN,
     sink_log::PLUGIN,
     proto_notiflux::PLUGIN,
     proto_oitc::PLUGIN,

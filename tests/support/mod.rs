@@ -7,6 +7,7 @@
 pub mod cdp;
 pub mod http;
 pub mod mariadb;
+pub mod receiver;
 pub mod server;
 pub mod token;
 pub mod ws;

@@ -70,6 +70,10 @@ impl Server {
     }
 }
 
+/// What libraries may say: warnings, but for what one of them reports as its own error and
+/// hands to us as well.
+const LIBRARIES: &str = "warn,rustls_platform_verifier=off";
+
 /// `[log]`: what goes to stderr.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -102,7 +106,8 @@ impl Log {
     /// The filter for `level`.
     ///
     /// A single word speaks of pushmux alone; libraries stay at `warn`, since at
-    /// `trace` some of them print what they read from a socket.
+    /// `trace` some of them print what they read from a socket. The verifier of
+    /// certificates says at `error`, each time, what whoever asked it says as well.
     ///
     /// # Errors
     /// What is wrong with the directives.
@@ -111,13 +116,13 @@ impl Log {
         let is_level = |part: &str| part.parse::<LevelFilter>().ok();
         let directives = match is_level(self.level.trim()) {
             Some(level) if level < LevelFilter::WARN => level.to_string(),
-            Some(level) => format!("warn,pushmux={level}"),
+            Some(level) => format!("{LIBRARIES},pushmux={level}"),
             // Directives that say nothing of pushmux, such as those for the server it
             // replaces, must not silence it.
             None if !parts()
                 .any(|part| part.starts_with("pushmux") || is_level(part).is_some()) =>
             {
-                format!("warn,pushmux=info,{}", self.level)
+                format!("{LIBRARIES},pushmux=info,{}", self.level)
             }
             None => self.level.clone(),
         };

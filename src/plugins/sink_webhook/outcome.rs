@@ -1,0 +1,159 @@
+//! What became of requests and messages: counted each, logged once per change.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tracing::{debug, info, warn};
+
+use super::queue::Bound;
+
+/// A receiver that fails now and then is said to work again at most this often.
+const CALM: Duration = Duration::from_secs(10);
+
+/// Counters and the state of the receiver.
+pub(super) struct Outcomes {
+    /// `<name>` of `[sink.<name>]`, for the log.
+    pub(super) name: String,
+    sent: AtomicU64,
+    gone: AtomicU64,
+    failed: AtomicU64,
+    dropped_messages: AtomicU64,
+    dropped_bytes: AtomicU64,
+    dropped_stopping: AtomicU64,
+    /// Since when it fails, and the count of failures at that time.
+    failing: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Outcomes {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            sent: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            dropped_messages: AtomicU64::new(0),
+            dropped_bytes: AtomicU64::new(0),
+            dropped_stopping: AtomicU64::new(0),
+            failing: Mutex::new(None),
+        }
+    }
+
+    /// A request was answered with success.
+    pub(super) fn sent(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.works(CALM);
+    }
+
+    /// A request was answered: its receiver is no more. That is no failure.
+    pub(super) fn gone(&self) {
+        self.gone.fetch_add(1, Ordering::Relaxed);
+        self.works(CALM);
+    }
+
+    fn works(&self, calm: Duration) {
+        let mut failing = self.failing.lock();
+        let Some((since, before)) = *failing else { return };
+        if since.elapsed() < calm {
+            return;
+        }
+        *failing = None;
+        drop(failing);
+        let failed = self.failed.load(Ordering::Relaxed) - before;
+        info!(sink = self.name, failed, "Webhook works again");
+    }
+
+    /// A request failed, or could not even be made.
+    pub(super) fn failed(&self, error: &(dyn Error + 'static)) {
+        let before = self.failed.fetch_add(1, Ordering::Relaxed);
+        let mut failing = self.failing.lock();
+        let first = failing.is_none();
+        failing.get_or_insert_with(|| (Instant::now(), before));
+        drop(failing);
+        let error = chain(error);
+        if first {
+            warn!(sink = self.name, error, "Webhook failed; more failures are only counted");
+        } else {
+            debug!(sink = self.name, error, "Webhook failed");
+        }
+    }
+
+    /// A message found the queue full; `first` when the one before it did not.
+    pub(super) fn full(&self, bound: Bound, first: bool) {
+        let (counter, key) = match bound {
+            Bound::Messages => (&self.dropped_messages, "queue_messages"),
+            Bound::Bytes => (&self.dropped_bytes, "queue_bytes"),
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if first {
+            warn!(sink = self.name, bound = key, "The queue is full, dropping messages");
+        }
+    }
+
+    /// The queue had been full and has room again.
+    pub(super) fn relieved(&self) {
+        let dropped = self.dropped_messages.load(Ordering::Relaxed)
+            + self.dropped_bytes.load(Ordering::Relaxed);
+        info!(sink = self.name, dropped, "The queue has room again");
+    }
+
+    /// A message came when the server had begun to stop.
+    pub(super) fn too_late(&self) {
+        self.dropped_stopping.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The last word, with `undelivered` messages left.
+    pub(super) fn report(&self, undelivered: usize) {
+        let [sent, gone, failed, dropped_messages, dropped_bytes, dropped_stopping] = [
+            &self.sent,
+            &self.gone,
+            &self.failed,
+            &self.dropped_messages,
+            &self.dropped_bytes,
+            &self.dropped_stopping,
+        ]
+        .map(|counter| counter.load(Ordering::Relaxed));
+        let sink = &self.name;
+        info!(
+            sink,
+            sent, gone, failed, dropped_messages, dropped_bytes, dropped_stopping, "Webhook ended"
+        );
+        if undelivered > 0 {
+            warn!(sink, undelivered, "Webhook was cut off before everything was delivered");
+        }
+    }
+}
+
+/// An error with its causes, each said once.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_flickers_stays_failing_for_a_while() {
+        let outcomes = Outcomes::new("x");
+        let failing = || outcomes.failing.lock().is_some();
+        outcomes.sent();
+        assert!(!failing());
+        outcomes.failed(&std::fmt::Error);
+        outcomes.sent();
+        assert!(failing());
+        outcomes.failed(&std::fmt::Error);
+        outcomes.works(Duration::ZERO);
+        assert!(!failing());
+    }
+}
