@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::eventually;
 use crate::support::http::{connect, parse_head, post_json, read_head};
 use crate::support::server::{Builder, Server};
 use crate::support::token::Keys;
 use crate::support::ws::{Frame, Ws};
+use crate::support::{Raise, eventually};
 
 fn configured(keys: &str) -> Builder {
     Builder::notiflux().file("config.toml", &format!("profile = \"notiflux\"\n{keys}\n"))
@@ -110,15 +110,6 @@ fn half_a_request_does_not_hold_up_a_stop() {
     };
     let took = (stamp("Stopped") - stamp("Signal received")).rem_euclid(60.0);
     assert!(took < 4.0, "{took} s");
-}
-
-/// Raises a flag when it goes out of scope.
-struct Raise<'a>(&'a AtomicBool);
-
-impl Drop for Raise<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

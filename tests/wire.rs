@@ -1,10 +1,11 @@
 //! The WebSocket side of notiflux: handshake, frames, limits, acknowledgements, order.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use serde_json::json;
 
+use crate::support::Raise;
 use crate::support::http::{post_json, raw, request};
 use crate::support::server::{Builder, Server};
 use crate::support::token::Keys;
@@ -213,19 +214,22 @@ fn whoever_was_acknowledged_misses_nothing() {
     let token = Keys::server().subscribe(&["t"]);
     // A publisher that never pauses, while clients come one after the other.
     let begun = AtomicU64::new(0);
+    let enough = AtomicBool::new(false);
     thread::scope(|scope| {
-        let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(1);
-        let (server, begun) = (&server, &begun);
-        let publisher = scope.spawn(move || {
-            while stopped.try_recv().is_err() {
+        let (server, begun, enough) = (&server, &begun, &enough);
+        scope.spawn(move || {
+            while !enough.load(Ordering::SeqCst) {
                 let number = begun.fetch_add(1, Ordering::SeqCst) + 1;
                 publish(server, "t", &number.to_string());
             }
         });
+        // However this ends: a test that fails must end too.
+        let _end = Raise(enough);
         for _ in 0..50 {
             let mut ws = Ws::open_path(server.address, "/ws?ack=true");
             ws.text(&format!("/subscribe t {token}"));
-            assert_eq!(ws.next_text(), "/subscribed t");
+            // The subscription is in force a moment before it is acknowledged.
+            ws.until(|frame| *frame == Frame::Text("/subscribed t".into()));
             // Whatever is begun from here on must come, and nothing in between may lack.
             let next = begun.load(Ordering::SeqCst) + 1;
             let first: u64 = ws.next_text().parse().unwrap();
@@ -234,8 +238,6 @@ fn whoever_was_acknowledged_misses_nothing() {
                 assert_eq!(ws.next_text(), expected.to_string());
             }
         }
-        stop.send(()).unwrap();
-        publisher.join().unwrap();
     });
 }
 

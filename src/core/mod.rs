@@ -5,6 +5,7 @@ pub mod config;
 pub mod database;
 pub mod http;
 pub mod hub;
+pub mod json;
 pub mod message;
 pub mod plan;
 pub mod plugin;

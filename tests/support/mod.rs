@@ -12,6 +12,7 @@ pub mod server;
 pub mod token;
 pub mod ws;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test fails. Generous: it decides nothing else.
@@ -20,6 +21,15 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// Tests hold thousands of sockets; the soft limit is often 1024.
 pub fn raise_descriptor_limit() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
+}
+
+/// Raises a flag when it goes out of scope, so that threads end even when a test fails.
+pub struct Raise<'a>(pub &'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Polls until `done` says yes.

@@ -1,10 +1,9 @@
 //! What the gateway reads, byte for byte as the server this replaces sent it.
 
-use std::io::{self, Write};
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::ser::{Formatter, Serializer};
+
+use crate::core::json;
 
 /// What a message for phones says; comes as the data of a message.
 #[derive(Debug, Deserialize)]
@@ -60,31 +59,8 @@ impl Notice {
             kind: &self.kind,
             user_id: self.user_id,
         };
-        let mut bytes = Vec::with_capacity(256);
-        // Neither texts and numbers nor a `Vec` can fail.
-        let _ = request.serialize(&mut Serializer::with_formatter(&mut bytes, GoEscapes));
-        bytes.into()
-    }
-}
-
-/// Escapes what Go's encoder escapes beyond JSON's own needs.
-struct GoEscapes;
-
-impl Formatter for GoEscapes {
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        to: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        let mut plain = 0;
-        for (at, found) in fragment.match_indices(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-            to.write_all(&fragment.as_bytes()[plain..at])?;
-            for c in found.chars() {
-                write!(to, "\\u{:04x}", u32::from(c))?;
-            }
-            plain = at + found.len();
-        }
-        to.write_all(&fragment.as_bytes()[plain..])
+        // Texts and numbers cannot fail.
+        json::to_vec(&request).unwrap_or_default().into()
     }
 }
 
