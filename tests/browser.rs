@@ -1,12 +1,10 @@
 //! The demo page as a visitor meets it: in a real browser, with real clicks and keys.
 
-use std::net::TcpListener;
-
 use serde_json::{Value, json};
 
 use crate::support::cdp::{Browser, Tab};
 use crate::support::server::{Builder, Server};
-use crate::support::{DEADLINE, eventually, http};
+use crate::support::{DEADLINE, eventually, http, quiet_port};
 
 fn demo(port: u16) -> Server {
     Builder::new().args(["--profile", "demo", "--port", &port.to_string()]).start()
@@ -121,11 +119,4 @@ fn the_page_survives_a_restart_of_the_server() {
     tab.type_into("#message", "back again");
     tab.press_enter();
     wait_for_messages(&mut tab, &["back again"]);
-}
-
-/// A free port below those the system hands out by itself: no other test can be given it
-/// while the server is away.
-fn quiet_port() -> u16 {
-    let first = 20_000 + (std::process::id() % 5_000) as u16;
-    (first..30_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }

@@ -24,6 +24,7 @@ mod http;
 mod layering;
 mod lifecycle;
 mod relay;
+mod rxjs;
 mod send;
 mod sinks;
 mod support;

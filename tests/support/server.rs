@@ -96,7 +96,8 @@ fn listening(log: &str) -> Option<SocketAddr> {
     rest.split(['"', ' ']).next()?.parse().ok()
 }
 
-fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+/// What is read from there so far, whole lines only.
+pub fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     let text = Arc::new(Mutex::new(String::new()));
     let to = text.clone();
     std::thread::spawn(move || {
