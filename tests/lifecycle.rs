@@ -1,6 +1,7 @@
 //! Start, stop, and what stays behind: nothing.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use crate::support::http::{connect, parse_head, post_json, read_head};
 use crate::support::server::{Builder, Server};
 use crate::support::token::Keys;
 use crate::support::ws::{Frame, Ws};
-use crate::support::{Raise, eventually};
+use crate::support::{DEADLINE, Raise, eventually};
 
 fn configured(keys: &str) -> Builder {
     Builder::notiflux().file("config.toml", &format!("profile = \"notiflux\"\n{keys}\n"))
@@ -31,6 +32,24 @@ fn reported(server: &Server, line: &str, name: &str) -> usize {
         .unwrap_or_else(|| panic!("{line} is not in {log}"));
     let value = line.split_once(&format!(" {name}=")).unwrap().1;
     value.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// What units of `Type=notify` wait for.
+#[test]
+fn systemd_hears_when_the_server_is_ready_and_when_it_stops() {
+    let builder = Builder::notiflux();
+    let path = builder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(DEADLINE)).unwrap();
+    let heard = || {
+        let mut text = [0; 64];
+        let n = systemd.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..n]).into_owned()
+    };
+    let mut server = builder.env("NOTIFY_SOCKET", path.to_str().unwrap()).start();
+    assert_eq!(heard(), "READY=1\n");
+    assert!(server.stop().success());
+    assert_eq!(heard(), "STOPPING=1\n");
 }
 
 #[test]

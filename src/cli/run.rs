@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -64,6 +65,7 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
         StartError::Listen { .. } => Failure::failed(chain(&error)),
     })?;
     info!(address = %server.address(), "Listening");
+    tell_systemd(NotifyState::Ready);
     for greeting in server.greetings() {
         print(&greeting)?;
     }
@@ -72,6 +74,7 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
     let (first, mut came) = tokio::sync::oneshot::channel();
     let second = async move {
         next(&mut terminate, &mut interrupt).await;
+        tell_systemd(NotifyState::Stopping);
         let _ = first.send(());
         next(&mut terminate, &mut interrupt).await;
     };
@@ -84,6 +87,13 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
             Ok(())
         }
         () = second => Err(Failure::failed("stopped at once by a second signal")),
+    }
+}
+
+/// For units of `Type=notify`; nothing where nobody asked for it.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "Cannot tell systemd");
     }
 }
 
