@@ -5,9 +5,13 @@ use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 use sea_orm::FromQueryResult;
+use tokio::time::timeout;
 
 use super::Config;
 use crate::core::database::{Database, DatabaseError};
+
+/// How long an alert waits for the answer to another one's question before it asks itself.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) struct Store {
     database: Database,
@@ -78,15 +82,18 @@ impl Store {
         let key = (what, uuid.to_owned());
         let is_old = |known: &Known| known.since.elapsed() >= self.lifetime;
         self.names.remove_if(&key, is_old);
-        // Of several that ask at the same time one asks the data base.
-        let guard = match self.names.get_value_or_guard_async(&key).await {
-            Ok(known) => return Ok(Some(known.name)),
-            Err(guard) => guard,
+        // Of several that ask at the same time one asks the data base. When it gets no
+        // answer the next one asks: the others must not wait for all of them in turn.
+        let asking = self.names.get_value_or_guard_async(&key);
+        let guard = match timeout(PATIENCE, asking).await {
+            Ok(Ok(known)) => return Ok(Some(known.name)),
+            Ok(Err(guard)) => Some(guard),
+            Err(_) => None,
         };
         let rows: Vec<Name> = self.database.query(sql, [uuid.into()]).await?;
         let Some(Name { name }) = rows.into_iter().next() else { return Ok(None) };
         let known = Known { name: name.clone(), since: Instant::now() };
-        if !self.lifetime.is_zero() {
+        if let (Some(guard), false) = (guard, self.lifetime.is_zero()) {
             let _ = guard.insert(known);
         }
         Ok(Some(name))
