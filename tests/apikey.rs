@@ -2,17 +2,16 @@
 //! `/broadcast`: 200 is a key, 401 is none, 503 is "cannot tell".
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use pushmux::core::database::{Config, Database};
 use serde_json::json;
 
 use crate::support::eventually;
 use crate::support::http::post_json;
 use crate::support::mariadb::MariaDb;
 use crate::support::server::{Builder, Server};
+use crate::support::sqlite::execute as sqlite;
 use crate::support::ws::{Frame, Ws};
 
 const NAME: &str = "SUDO_SERVER.API_KEY";
@@ -228,19 +227,6 @@ fn no_log_ever_has_a_key_or_a_password() {
     for secret in [KEY, &sha256(KEY), "guessed-secret", "p%40ss", "p@ss", NAME] {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
-}
-
-/// Runs statements on an SQLite file.
-fn sqlite(path: &Path, statements: &[String]) {
-    let url = format!("sqlite:{}?mode=rwc", path.display());
-    let config = Config { url: url.into(), ..Config::default() };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let db = Database::open("test", &config).unwrap();
-        for statement in statements {
-            db.execute(statement, []).await.unwrap();
-        }
-    });
 }
 
 #[test]

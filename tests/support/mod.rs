@@ -7,8 +7,10 @@
 pub mod cdp;
 pub mod http;
 pub mod mariadb;
+pub mod oitc;
 pub mod receiver;
 pub mod server;
+pub mod sqlite;
 pub mod token;
 pub mod ws;
 
