@@ -26,6 +26,7 @@ mod lifecycle;
 mod oitc;
 mod oitc_database;
 mod oitc_golden;
+mod oitc_legacy;
 mod oitc_wire;
 mod relay;
 mod rxjs;
