@@ -146,7 +146,7 @@ fn a_mariadb_that_is_down_at_the_start_is_waited_for() {
     db.kill();
     let server = lively(&db);
     assert_eq!(status_of(server.address, KEY), unauthorized(503));
-    assert_eq!(post(server.address, &json!({})).0, 202);
+    assert_eq!(post(server.address, &json!({})).0, 500);
     db.restart();
     eventually("the key counts", || status_of(server.address, KEY).0 == 101);
     let mut ws = connect(server.address, 5, "b");

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::http::post_json;
 use crate::support::oitc::{self, HOST, KEY, SERVICE};
 use crate::support::server::Server;
-use crate::support::token;
+use crate::support::token::{self, Keys};
 use crate::support::ws::{Frame, Ws};
 
 const ON: &str = "export_interval = \"1h\"\nlegacy = true";
@@ -128,4 +128,25 @@ fn who_does_not_register_in_time_is_sent_away() {
     let (mut ws, _) = connect(&server);
     assert_eq!(ws.next(), Frame::Eof, "without a Close frame");
     stays.settle();
+}
+
+#[test]
+fn a_credential_for_one_user_does_not_listen_as_another() {
+    let public = Keys::server().public_base64();
+    let config = format!("{ON}\nauth = \"jwt\"\n[auth.jwt]\npublic_key = \"{public}\"");
+    let server = oitc::on_sqlite_with(&config);
+    let token = Keys::server().subscribe(&["browser/6"]);
+    for (user, allowed) in
+        [(json!(5), false), (json!("5"), false), (json!(6), true), (json!("6"), true)]
+    {
+        let (mut ws, uuid) = connect(&server);
+        let data = json!({ "userId": user, "browserUuid": "b" });
+        let register = json!({ "task": "register", "key": token, "uuid": uuid, "data": data });
+        ws.text(&register.to_string());
+        if allowed {
+            ws.settle();
+        } else {
+            assert_eq!(ws.next(), Frame::Eof, "{user}");
+        }
+    }
 }

@@ -196,7 +196,14 @@ async fn listen(settings: &config::Server) -> io::Result<(TcpListener, SocketAdd
     let host = settings.host.trim().trim_start_matches('[').trim_end_matches(']');
     let mut addresses: Vec<_> = lookup_host((host, settings.port)).await?.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
-    let listener = TcpListener::bind(&*addresses).await?;
+    let bound = TcpListener::bind(&*addresses).await;
+    let listener = match bound {
+        // All addresses, on a system without IPv6.
+        Err(error) if host == "::" && error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind(("0.0.0.0", settings.port)).await?
+        }
+        bound => bound?,
+    };
     let address = listener.local_addr()?;
     Ok((listener, address))
 }

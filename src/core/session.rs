@@ -97,7 +97,7 @@ pub struct Limits {
     pub echo_close_reason: bool,
     /// Whether binary messages are handed to the session like texts.
     pub binary_is_text: bool,
-    /// A client that sent nothing at all for this long is taken for dead. Checked
-    /// when a ping is due, so the end comes up to one `ping_interval` late.
+    /// A client that sent nothing at all for this long, not even an answer to a ping, is
+    /// taken for dead. More than `ping_interval`.
     pub idle_timeout: Duration,
 }

@@ -21,7 +21,7 @@ pub struct Legacy {
 /// Names taken over from notiflux (0.2.1), from openITCOCKPIT's push server (5.7), and from
 /// Rust programs in general. Later ones win.
 pub const LEGACY: &[Legacy] = &[
-    legacy("IS_CONTAINER", "server.host").when("1", "0.0.0.0"),
+    legacy("IS_CONTAINER", "server.host").when("1", "::"),
     legacy("HOST", "server.host"),
     legacy("PORT", "server.port"),
     legacy("WORKER_COUNT", "server.workers"),

@@ -4,6 +4,7 @@
 //! at `#` or `;`, which are good characters in a password.
 
 use std::collections::HashMap;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -44,6 +45,9 @@ pub enum CnfError {
         /// The file.
         path: PathBuf,
     },
+    /// The host has something in it that no host has, such as a port.
+    #[error("found a `host` in {0} that is neither a name nor an address")]
+    Host(PathBuf),
     /// The port is no port.
     #[error("found a `port` in {0} that is no number from 1 to 65535")]
     Port(PathBuf),
@@ -71,6 +75,11 @@ impl Cnf {
             host if host.is_empty() => "localhost".to_owned(),
             host => host,
         };
+        let bare = host.trim_matches(['[', ']']);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if bare.parse::<Ipv6Addr>().is_err() && !bare.chars().all(plain) {
+            return Err(CnfError::Host(path.into()));
+        }
         let port = match get("port").as_str() {
             "" => 3306,
             port => port
@@ -176,6 +185,7 @@ mod tests {
             ("[Client]\nuser=a", "found no section"),
             ("[client]\ndatabase=d", "found no `user` in"),
             ("[client]\nuser=a", "found no `database` in"),
+            ("[client]\nuser=a\ndatabase=d\nhost=db:3306", "neither a name nor an address"),
             ("[client]\nuser=a\ndatabase=d\nport=x", "is no number from 1 to 65535"),
             ("[client]\nuser=a\ndatabase=d\nport=0", "is no number from 1 to 65535"),
         ] {

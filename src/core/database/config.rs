@@ -47,6 +47,10 @@ impl Config {
             if !["mysql://", "mariadb://", "sqlite:"].iter().any(|scheme| url.starts_with(scheme)) {
                 check.fault("url", "found no data base that is known here, expected mysql://user:password@host:port/database or sqlite:/path/to/file");
             }
+            if !url.starts_with("sqlite:") && reqwest::Url::parse(url).is_err() {
+                // Never quoted: it holds the password.
+                check.fault("url", "is no URL: in a user name or password `/`, `#`, `?`, `@`, `:` and `%` are written %2F, %23, %3F, %40, %3A and %25");
+            }
         } else if self.cnf.as_os_str().is_empty() {
             check.fault("url", "missing: expected a URL here, or a MySQL option file in `cnf`");
         } else if let Err(error) = Cnf::read(&self.cnf) {
@@ -56,10 +60,13 @@ impl Config {
 
     /// The URL to connect to.
     pub(super) fn url(&self) -> Result<Secret, CnfError> {
-        // sqlx knows MariaDB under the name of MySQL as well.
+        // sea-orm knows MariaDB by the name of MySQL only.
         match self.url.expose() {
             "" => Ok(Cnf::read(&self.cnf)?.url()),
-            _ => Ok(self.url.clone()),
+            url => Ok(match url.strip_prefix("mariadb://") {
+                Some(rest) => format!("mysql://{rest}").into(),
+                None => self.url.clone(),
+            }),
         }
     }
 }

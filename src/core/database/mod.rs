@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx::mysql::MySqlSslMode;
+use sea_orm::sqlx::{Connection as _, Error as SqlxError};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, DatabaseConnection, DbErr, FromQueryResult, Statement, Value,
 };
@@ -130,7 +131,8 @@ impl Database {
 
     async fn pool(&self) -> Result<&DatabaseConnection, DbErr> {
         let inner = &self.0;
-        let open = || async {
+        let limit = inner.timeout;
+        let open = || async move {
             let mut options = ConnectOptions::new(inner.url.expose());
             options
                 .connect_lazy(true)
@@ -139,8 +141,20 @@ impl Database {
                 .connect_timeout(inner.timeout)
                 .sqlx_logging(false)
                 // As the original, plus encryption where the server offers it.
-                .map_sqlx_mysql_opts(|options| options.ssl_mode(MySqlSslMode::Preferred));
-            sea_orm::Database::connect(options).await
+                .map_sqlx_mysql_opts(|options| options.ssl_mode(MySqlSslMode::Preferred))
+                .map_sqlx_mysql_pool_opts(move |pool| {
+                    pool.after_release(move |connection, _| {
+                        Box::pin(async move {
+                            // A statement that was given up may keep its connection busy for
+                            // ever; without this the pool waits for it, and fills up.
+                            let ping = tokio::time::timeout(limit, connection.ping());
+                            ping.await.map_err(|_| SqlxError::PoolTimedOut)?.map(|()| true)
+                        })
+                    })
+                });
+            // Its own error quotes the URL, and with it the password.
+            let no_url = |_| DbErr::Custom("the data base's URL cannot be used".to_owned());
+            sea_orm::Database::connect(options).await.map_err(no_url)
         };
         inner.pool.get_or_try_init(open).await
     }

@@ -12,12 +12,12 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tracing::debug;
 use uuid::Uuid;
 
 use super::post::{Kind, Notification, Subject};
 use super::texts::legacy_texts;
 use super::{Shared, browser_topic};
+use crate::core::auth::AuthError;
 use crate::core::message::{Audience, Frame, Publication};
 use crate::core::session::{Client, Device, Limits, Session};
 
@@ -34,21 +34,25 @@ impl LegacySession {
         Self { shared, deadline, registered: None }
     }
 
-    /// Whether the key may receive what this user receives.
-    async fn may_listen(&self, key: &str, user: Option<i64>) -> bool {
+    /// What the key in a message means: go on with it, leave it, or send the client away.
+    async fn judge(&self, key: &str, task: &str, user: Option<i64>) -> Verdict {
         match self.shared.auth.authenticate(key).await {
-            Ok(grant) => user.is_none_or(|user| grant.subscribe.covers(&browser_topic(user))),
-            Err(error) => {
-                debug!(%error, "Message of a legacy client refused");
-                false
+            Ok(grant) if user.is_none_or(|user| grant.subscribe.covers(&browser_topic(user))) => {
+                Verdict::Good
             }
+            // Nobody can say that the key is wrong: who is in stays in, since these clients
+            // never come back, and who is not has until the deadline.
+            Err(AuthError::Unavailable(_)) if self.registered.is_some() && task != "register" => {
+                Verdict::Good
+            }
+            Err(AuthError::Unavailable(_)) => Verdict::Unknown,
+            _ => Verdict::Bad,
         }
     }
 
     /// False when the client is to be sent away.
     fn register(&mut self, client: &mut dyn Client, data: &Value) -> bool {
-        let user = data["userId"].as_i64().or_else(|| data["userId"].as_str()?.parse().ok());
-        let (Some(user), Some(browser)) = (user, data["browserUuid"].as_str()) else {
+        let (Some(user), Some(browser)) = (user_of(data), data["browserUuid"].as_str()) else {
             return false;
         };
         if self.registered.is_none() {
@@ -60,6 +64,17 @@ impl LegacySession {
         }
         true
     }
+}
+
+enum Verdict {
+    Good,
+    Unknown,
+    Bad,
+}
+
+/// The PHP server takes a number in quotes, too.
+fn user_of(data: &Value) -> Option<i64> {
+    data["userId"].as_i64().or_else(|| data["userId"].as_str()?.parse().ok())
 }
 
 #[async_trait]
@@ -93,9 +108,11 @@ impl Session for LegacySession {
             return ControlFlow::Continue(());
         }
         let data = &message["data"];
-        let user = (task == "register").then(|| data["userId"].as_i64()).flatten();
-        if !self.may_listen(key, user).await {
-            return ControlFlow::Break(());
+        let user = (task == "register").then(|| user_of(data)).flatten();
+        match self.judge(key, task, user).await {
+            Verdict::Good => {}
+            Verdict::Unknown => return ControlFlow::Continue(()),
+            Verdict::Bad => return ControlFlow::Break(()),
         }
         match task {
             "register" if !self.register(client, data) => return ControlFlow::Break(()),

@@ -39,6 +39,7 @@ use crate::core::protocol::Protocol;
 use crate::core::router::Router;
 use crate::core::session::Session;
 use crate::core::sink::LiveSink;
+use crate::core::throttle::Throttle;
 use crate::core::upgrade::Handshake;
 
 pub use config::Config;
@@ -69,6 +70,8 @@ struct Shared {
     /// Those who speak the protocol of the PHP server.
     legacy_users: Users,
     store: Store,
+    /// Faults of the data base that anybody can bring up: not a line for each.
+    failures: Throttle,
     last_export: LastExport,
 }
 
@@ -157,7 +160,9 @@ impl Oitc {
             }
             Err(error @ AuthError::Unavailable(_)) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                warn!(cause, "Nobody could check an API key");
+                if let Some(more) = self.shared.failures.pass() {
+                    warn!(cause, more_before = more, "Nobody could check an API key");
+                }
                 // The status is for the operator; browsers cannot see it.
                 return refuse(StatusCode::SERVICE_UNAVAILABLE, "Unauthorized");
             }
@@ -220,6 +225,7 @@ impl FromConfig<ProtocolCx> for Oitc {
             users: Users::default(),
             legacy_users: Users::default(),
             store,
+            failures: Throttle::default(),
             last_export: LastExport::default(),
         });
         cx.jobs.spawn(export::watch(shared.clone(), cx.jobs.clone()));

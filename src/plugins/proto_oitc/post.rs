@@ -15,6 +15,7 @@ use super::{Shared, legacy, refuse, wire};
 use crate::core::database::DatabaseError;
 use crate::core::http::{self as plain, BodyError};
 use crate::core::message::{Audience, Frame, Publication};
+use crate::core::throttle::Throttle;
 
 /// What the body says. Missing members are empty or 0; `icon` is never looked at.
 #[derive(Debug, Default)]
@@ -125,7 +126,7 @@ pub(super) async fn answer(
             publish(shared, &notification, kind, &subject, browsers);
             plain::text(StatusCode::OK, "ok")
         }
-        Err(error) => error.answer(),
+        Err(error) => error.answer(&shared.failures),
     }
 }
 
@@ -143,14 +144,16 @@ enum NoSubject {
 }
 
 impl NoSubject {
-    fn answer(self) -> Response {
+    fn answer(self, failures: &Throttle) -> Response {
         match self {
             Self::Unknown(what) => {
                 refuse(StatusCode::BAD_REQUEST, &format!("No {what} found for given UUID"))
             }
             Self::Failed(what, error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                warn!(%error, cause, "Cannot look up a {what}");
+                if let Some(more) = failures.pass() {
+                    warn!(%error, cause, more_before = more, "Cannot look up a {what}");
+                }
                 refuse(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     &format!("DB error while fetching {what}"),

@@ -13,6 +13,9 @@ use crate::core::database::{Database, DatabaseError};
 /// How long an alert waits for the answer to another one's question before it asks itself.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Longest uuid that is remembered, in bytes; the columns hold 37.
+const MAX_UUID: usize = 64;
+
 pub(super) struct Store {
     database: Database,
     /// Bounded in entries; when full, the least used go. Unknown uuids are not kept: what
@@ -79,6 +82,10 @@ impl Store {
         uuid: &str,
         sql: &str,
     ) -> Result<Option<String>, DatabaseError> {
+        // MariaDB finds a uuid with any number of blanks behind it; those are not kept.
+        if self.lifetime.is_zero() || uuid.len() > MAX_UUID {
+            return self.ask(uuid, sql).await;
+        }
         let key = (what, uuid.to_owned());
         let is_old = |known: &Known| known.since.elapsed() >= self.lifetime;
         self.names.remove_if(&key, is_old);
@@ -90,12 +97,15 @@ impl Store {
             Ok(Err(guard)) => Some(guard),
             Err(_) => None,
         };
-        let rows: Vec<Name> = self.database.query(sql, [uuid.into()]).await?;
-        let Some(Name { name }) = rows.into_iter().next() else { return Ok(None) };
-        let known = Known { name: name.clone(), since: Instant::now() };
-        if let (Some(guard), false) = (guard, self.lifetime.is_zero()) {
-            let _ = guard.insert(known);
+        let Some(name) = self.ask(uuid, sql).await? else { return Ok(None) };
+        if let Some(guard) = guard {
+            let _ = guard.insert(Known { name: name.clone(), since: Instant::now() });
         }
         Ok(Some(name))
+    }
+
+    async fn ask(&self, uuid: &str, sql: &str) -> Result<Option<String>, DatabaseError> {
+        let rows: Vec<Name> = self.database.query(sql, [uuid.into()]).await?;
+        Ok(rows.into_iter().next().map(|row| row.name))
     }
 }

@@ -167,6 +167,8 @@ impl Target for Relay {
     /// Also when the settings lead nowhere: that an administrator made a mistake in them
     /// is no reason to tell publishers that nobody is registered.
     fn reaches_offline(&self) -> bool {
-        matches!(&*self.settings.borrow(), Settings::On(_))
+        // As long as nothing is known there may be a relay: a message must not be refused
+        // for want of an answer.
+        !matches!(&*self.settings.borrow(), Settings::Off)
     }
 }

@@ -38,13 +38,14 @@ pub(super) async fn run(
     let limits = session.limits();
     let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
     let outbox = Arc::new(Outbox::new(id, stream, &shared.config, limits.ending));
+    let now = Instant::now();
     let mut connection = Connection {
         reader: Reader::new(&early, limits.max_message_bytes),
         client: Member::new(shared, outbox.clone()),
         session,
-        heard: Instant::now(),
-        pinged: Instant::now(),
-        tick: Instant::now() + limits.ping_interval,
+        heard: now,
+        pinged: now,
+        tick: now + limits.ping_interval,
         limits,
         stuck: None,
         cut: None,
@@ -151,6 +152,10 @@ impl Connection {
                     if let ControlFlow::Break(end) = self.on_tick(outbox) {
                         return end;
                     }
+                    // A last look may have found something to read.
+                    if let ControlFlow::Break(end) = self.process(outbox).await {
+                        return end;
+                    }
                 }
                 () = &mut stopping, if self.cut.is_none() => {
                     self.close(outbox, Some((1001, "going away")));
@@ -165,7 +170,8 @@ impl Connection {
     /// When something is due, whatever happens before.
     fn deadline(&self) -> Instant {
         let stuck = self.stuck.map(|since| since + self.client.shared.config.write_timeout);
-        [self.cut, stuck, self.session.deadline()]
+        let silent = (self.heard < self.pinged).then(|| self.heard + self.limits.idle_timeout);
+        [self.cut, stuck, silent, self.session.deadline()]
             .into_iter()
             .flatten()
             .fold(self.tick, Instant::min)
@@ -230,10 +236,8 @@ impl Connection {
                 Event::Pong => {}
                 Event::Text(text) => self.received(outbox, &text).await,
                 Event::Binary(bytes) => {
-                    if self.limits.binary_is_text
-                        && let Ok(text) = String::from_utf8(bytes)
-                    {
-                        self.received(outbox, &text).await;
+                    if self.limits.binary_is_text {
+                        self.received(outbox, &String::from_utf8_lossy(&bytes)).await;
                     }
                 }
             }
@@ -258,18 +262,18 @@ impl Connection {
         if self.cut.is_none() && self.session.deadline().is_some_and(|deadline| now >= deadline) {
             self.close(outbox, Some((1008, "time is up")));
         }
+        if now - self.tick.min(now) > self.limits.ping_interval {
+            // Nobody looked for a whole interval: the process was stopped or starved.
+            // The client could not be heard, which is not the same as being silent.
+            self.heard = now;
+        }
+        // Only who was asked can fail to answer. What waits in the socket is an answer too;
+        // it is processed when the socket's own turn comes.
+        let silent = self.heard < self.pinged && now >= self.heard + self.limits.idle_timeout;
+        if silent && !matches!(self.read(outbox), Ok(1..)) {
+            return ControlFlow::Break(End::Silent);
+        }
         if now >= self.tick {
-            if now - self.tick > self.limits.ping_interval {
-                // Nobody looked for a whole interval: the process was stopped or starved.
-                // The client could not be heard, which is not the same as being silent.
-                self.heard = now;
-            }
-            let silent = now - self.heard >= self.limits.idle_timeout;
-            // Only who was asked can fail to answer. What waits in the socket is an answer
-            // too; it is processed when the socket's own turn comes.
-            if silent && self.heard < self.pinged && !matches!(self.read(outbox), Ok(1..)) {
-                return ControlFlow::Break(End::Silent);
-            }
             self.tick = now + self.limits.ping_interval;
             self.pinged = now;
             let _ = outbox.offer(&wire::ping());
