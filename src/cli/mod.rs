@@ -16,8 +16,8 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::core::BoxError;
 use crate::core::config::{Faults, Layers, Sources};
+use crate::core::{BoxError, chain};
 use crate::profiles;
 
 /// A failure while running.
@@ -154,20 +154,6 @@ impl From<Faults> for Failure {
     fn from(faults: Faults) -> Self {
         Self::misused(faults)
     }
-}
-
-/// An error and its causes that it does not name itself, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 impl Common {

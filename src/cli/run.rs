@@ -10,7 +10,8 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::{Common, Failure, chain, print};
+use super::{Common, Failure, print};
+use crate::core::chain;
 use crate::core::config::{Log, LogFormat};
 use crate::core::plan::{self, Plan};
 use crate::core::server::{Server, StartError};

@@ -20,3 +20,18 @@ pub mod upgrade;
 
 /// A cause, whatever its type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error with its causes in one line, each said once.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -23,7 +23,8 @@ use thiserror::Error;
 use self::alert::{Alert, NoTarget, Target};
 use self::flags::Flags;
 use self::post::{Answer, PostError};
-use super::{FAILED, MISUSED, chain};
+use super::{FAILED, MISUSED};
+use crate::core::chain;
 
 /// The program that this command replaces; under its name the binary is that program.
 const ORIGINAL: &str = "send_push_notification";

@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use super::keyring::KeyRing;
 use super::source::{ReadKeys, SourceError};
 use crate::core::auth::AuthError;
+use crate::core::chain;
 use crate::core::plugin::Jobs;
 
 /// How long a client waits for a reading before the keys last read must do.
@@ -233,20 +234,6 @@ fn before(now: Instant, time: Duration) -> Instant {
 
 fn unavailable(why: Unknown) -> AuthError {
     AuthError::Unavailable(why.into())
-}
-
-/// An error with its causes, each said once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -23,7 +23,6 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::core::BoxError;
 use crate::core::auth::{AuthError, AuthProvider};
 use crate::core::config::Check;
 use crate::core::http::{empty, exact_path};
@@ -33,6 +32,7 @@ use crate::core::router::Router;
 use crate::core::sink::LiveSink;
 use crate::core::throttle::Throttle;
 use crate::core::upgrade::{Handshake, Refusal, has_token};
+use crate::core::{BoxError, chain};
 
 pub use config::Config;
 use session::NotifluxSession;
@@ -162,6 +162,5 @@ impl FromConfig<ProtocolCx> for Notiflux {
 
 /// For the operator: a client is told no more than that it was refused.
 fn warn_unavailable(error: &AuthError) {
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    warn!(cause, "Nobody could check a token");
+    warn!(error = chain(error), "Nobody could check a token");
 }

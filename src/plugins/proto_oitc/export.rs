@@ -8,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::{Shared, wire};
+use crate::core::chain;
 use crate::core::message::{Frame, Publication};
 use crate::core::plugin::Jobs;
 
@@ -38,7 +39,7 @@ pub(super) async fn watch(shared: Arc<Shared>, jobs: Jobs) {
         }
         let status = shared.store.export_running().await;
         if let (Err(error), false) = (&status, failed) {
-            warn!(%error, cause = std::error::Error::source(error).map(ToString::to_string), "Cannot read the export status");
+            warn!(error = chain(error), "Cannot read the export status");
         }
         if status.is_ok() && failed {
             info!("The export status can be read again");

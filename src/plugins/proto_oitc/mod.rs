@@ -29,7 +29,6 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::core::BoxError;
 use crate::core::auth::{AuthError, AuthProvider};
 use crate::core::config::Check;
 use crate::core::http as answer;
@@ -41,6 +40,7 @@ use crate::core::session::Session;
 use crate::core::sink::LiveSink;
 use crate::core::throttle::Throttle;
 use crate::core::upgrade::Handshake;
+use crate::core::{BoxError, chain};
 
 pub use config::Config;
 use export::LastExport;
@@ -159,9 +159,12 @@ impl Oitc {
                 return refuse(StatusCode::UNAUTHORIZED, "Unauthorized");
             }
             Err(error @ AuthError::Unavailable(_)) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
                 if let Some(more) = self.shared.failures.pass() {
-                    warn!(cause, more_before = more, "Nobody could check an API key");
+                    warn!(
+                        error = chain(&error),
+                        more_before = more,
+                        "Nobody could check an API key"
+                    );
                 }
                 // The status is for the operator; browsers cannot see it.
                 return refuse(StatusCode::SERVICE_UNAVAILABLE, "Unauthorized");

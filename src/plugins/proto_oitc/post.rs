@@ -12,6 +12,7 @@ use warp::reply::Response;
 use super::decode::Members;
 use super::texts::texts;
 use super::{Shared, legacy, refuse, wire};
+use crate::core::chain;
 use crate::core::database::DatabaseError;
 use crate::core::http::{self as plain, BodyError};
 use crate::core::message::{Audience, Frame, Publication};
@@ -150,9 +151,8 @@ impl NoSubject {
                 refuse(StatusCode::BAD_REQUEST, &format!("No {what} found for given UUID"))
             }
             Self::Failed(what, error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
                 if let Some(more) = failures.pass() {
-                    warn!(%error, cause, more_before = more, "Cannot look up a {what}");
+                    warn!(error = chain(&error), more_before = more, "Cannot look up a {what}");
                 }
                 refuse(
                     StatusCode::INTERNAL_SERVER_ERROR,

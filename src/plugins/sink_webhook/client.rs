@@ -72,7 +72,7 @@ impl Client {
             builder.tls_danger_accept_invalid_certs(true)
         };
         let http = builder.build().map_err(|error| {
-            format!("cannot make an HTTP client: {}", super::outcome::chain(&error))
+            format!("cannot make an HTTP client: {}", crate::core::chain(&error))
         })?;
         Ok(Self { http, timeout: config.timeout })
     }

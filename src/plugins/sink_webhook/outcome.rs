@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use super::queue::Bound;
+use crate::core::chain;
 
 /// A receiver that fails now and then is said to work again at most this often.
 const CALM: Duration = Duration::from_secs(10);
@@ -123,20 +124,6 @@ impl Outcomes {
             warn!(sink, undelivered, "Webhook was cut off before everything was delivered");
         }
     }
-}
-
-/// An error with its causes, each said once.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -10,14 +10,14 @@ use tracing::{info, warn};
 
 use super::Config;
 use super::client::{Client, Redirects, SendError};
-use super::outcome::{Outcomes, chain};
+use super::outcome::Outcomes;
 use super::pool::Target;
 use super::relay_body::Notice;
 use super::relay_settings::{self, Gateway, GatewayError, Settings};
-use crate::core::BoxError;
 use crate::core::database::{Database, DatabaseError};
 use crate::core::message::Message;
 use crate::core::plugin::Jobs;
+use crate::core::{BoxError, chain};
 
 /// The target.
 pub(super) struct Relay {

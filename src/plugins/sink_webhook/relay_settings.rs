@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::endpoint::{self, EndpointError};
-use super::outcome::chain;
+use crate::core::chain;
 use crate::core::config::Secret;
 use crate::core::database::{Database, DatabaseError};
 use crate::core::plugin::Jobs;
