@@ -70,7 +70,7 @@ impl FromConfig<SinkCx> for Webhook {
             }
             Target::Relay => {
                 let database = cx.databases.get(&config.database)?;
-                let target = Relay::build(&config, database, &cx.name, &cx.jobs)?;
+                let target = Relay::build(&config, database, &cx.name, &cx.jobs).await?;
                 Box::new(Pool::start(target, &config, outcomes, &cx.jobs))
             }
         }))

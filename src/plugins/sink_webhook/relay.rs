@@ -50,13 +50,14 @@ struct Device {
 }
 
 impl Relay {
-    pub(super) fn build(
+    pub(super) async fn build(
         config: &Config,
         database: Database,
         name: &str,
         jobs: &Jobs,
     ) -> Result<Self, BoxError> {
-        let settings = relay_settings::watch(database.clone(), config.settings_cache, name, jobs);
+        let every = config.settings_cache;
+        let settings = relay_settings::watch(database.clone(), every, name, jobs).await;
         Ok(Self {
             client: Client::build(config, Redirects::SameOrigin)?,
             database,

@@ -16,6 +16,9 @@ use crate::core::config::Secret;
 use crate::core::database::{Database, DatabaseError};
 use crate::core::plugin::Jobs;
 
+/// How long a start waits for the first reading.
+const FIRST_READING: Duration = Duration::from_millis(500);
+
 /// The last that is known.
 #[derive(Clone)]
 pub(super) enum Settings {
@@ -76,21 +79,24 @@ fn ready(address: &str, port: i64, key: &str) -> Result<(Url, HeaderValue), Gate
     Ok((url, key))
 }
 
-/// Reads the settings now and every `every`, until the server stops.
-pub(super) fn watch(
+/// Reads the settings now and every `every`, until the server stops. Returns once the first
+/// reading is done, so that a server that listens knows whether there is a relay, or when it
+/// takes too long: the data base may be down.
+pub(super) async fn watch(
     database: Database,
     every: Duration,
     name: &str,
     jobs: &Jobs,
 ) -> watch::Receiver<Settings> {
     let (sender, receiver) = watch::channel(Settings::Unknown);
+    let first = tokio::time::timeout(FIRST_READING, refresh(&database, &sender, false, name));
+    let mut failing = matches!(first.await, Ok(true));
     let (sink, stopping) = (name.to_owned(), jobs.clone());
     jobs.spawn(async move {
         let keep_reading = async {
-            let mut failing = false;
             loop {
-                failing = refresh(&database, &sender, failing, &sink).await;
                 tokio::time::sleep(every).await;
+                failing = refresh(&database, &sender, failing, &sink).await;
             }
         };
         tokio::select! {
