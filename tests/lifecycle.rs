@@ -108,7 +108,9 @@ fn a_request_in_flight_is_finished_and_delivered_before_clients_are_sent_away() 
 
 #[test]
 fn half_a_request_does_not_hold_up_a_stop() {
-    let mut server = configured("[sink.ws]\nclose_timeout = \"0s\"").start();
+    // A stop that waited for these heads would run into its deadline, and say so.
+    let config = "[server]\nheader_timeout = \"1h\"\nshutdown_timeout = \"6s\"";
+    let mut server = configured(config).start();
     let mut streams: Vec<_> = (0..3).map(|_| connect(server.address)).collect();
     streams[1].write_all(b"GET /heal").unwrap();
     streams[2].write_all(b"POST /broadcast HTTP/1.1\r\nHost: x\r\n").unwrap();
@@ -117,18 +119,9 @@ fn half_a_request_does_not_hold_up_a_stop() {
         crate::support::http::request(server.address, "GET", "/health", &[], b"").status,
         200
     );
-    server.signal("TERM");
-    // Their time-out is 5 s; a stop that waited for it would say so here.
-    assert!(server.wait().success());
+    assert!(server.stop().success());
     eventually("the last line is there", || server.log().contains("Stopped"));
-    let stamp = |what: &str| {
-        let log = server.log();
-        let line = log.lines().find(|line| line.contains(what)).unwrap().to_owned();
-        let seconds = line.split(['T', 'Z']).nth(1).unwrap().rsplit(':').next().unwrap().to_owned();
-        seconds.parse::<f64>().unwrap()
-    };
-    let took = (stamp("Stopped") - stamp("Signal received")).rem_euclid(60.0);
-    assert!(took < 4.0, "{took} s");
+    assert!(server.log().contains("Stopped in_time=true"), "{}", server.log());
 }
 
 #[test]

@@ -168,6 +168,17 @@ impl Check<'_> {
         self.reference(key, name, "sink", &self.names.live_sinks);
     }
 
+    /// `ping_interval` and `idle_timeout` of a protocol: who was not asked cannot answer.
+    pub fn heartbeat(&mut self, ping_interval: Duration, idle_timeout: Duration) {
+        let allowed = Duration::from_millis(100)..=Duration::from_hours(24);
+        self.duration("ping_interval", ping_interval, allowed.clone());
+        self.duration("idle_timeout", idle_timeout, allowed);
+        if idle_timeout <= ping_interval {
+            let [found, ping] = [idle_timeout, ping_interval].map(humantime::format_duration);
+            self.fault("idle_timeout", &format!("found {found}, expected more than ping_interval ({ping}): who was not asked cannot answer"));
+        }
+    }
+
     /// Notes that this auth provider can make credentials.
     pub fn can_issue(&mut self) {
         let name = self.path.split_once('.').map_or(self.path, |(_, name)| name);

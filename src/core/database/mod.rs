@@ -74,10 +74,7 @@ impl Database {
     ) -> Result<Vec<R>, DatabaseError> {
         let values: Vec<_> = values.into_iter().collect();
         self.within_timeout(Box::pin(async {
-            let pool = self.pool().await?;
-            let statement =
-                Statement::from_sql_and_values(pool.get_database_backend(), sql, values);
-            self.tell(sql);
+            let (pool, statement) = self.prepare(sql, values).await?;
             let rows = pool.query_all_raw(statement).await?;
             rows.iter().map(|row| R::from_query_result(row, "")).collect()
         }))
@@ -95,10 +92,7 @@ impl Database {
     ) -> Result<u64, DatabaseError> {
         let values: Vec<_> = values.into_iter().collect();
         self.within_timeout(Box::pin(async {
-            let pool = self.pool().await?;
-            let statement =
-                Statement::from_sql_and_values(pool.get_database_backend(), sql, values);
-            self.tell(sql);
+            let (pool, statement) = self.prepare(sql, values).await?;
             Ok(pool.execute_raw(statement).await?.rows_affected())
         }))
         .await
@@ -127,6 +121,16 @@ impl Database {
         let limit = self.0.timeout;
         let done = tokio::time::timeout(limit, work).await;
         Ok(done.map_err(|_| DatabaseError::TimedOut(limit))??)
+    }
+
+    async fn prepare(
+        &self,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Result<(&DatabaseConnection, Statement), DbErr> {
+        let pool = self.pool().await?;
+        self.tell(sql);
+        Ok((pool, Statement::from_sql_and_values(pool.get_database_backend(), sql, values)))
     }
 
     async fn pool(&self) -> Result<&DatabaseConnection, DbErr> {

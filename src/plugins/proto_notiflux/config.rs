@@ -63,14 +63,7 @@ impl Config {
     pub(super) fn check(&self, check: &mut Check<'_>) {
         check.auth("auth", &self.auth);
         check.live_sink("sink", &self.sink);
-        let allowed = Duration::from_millis(100)..=Duration::from_hours(24);
-        check.duration("ping_interval", self.ping_interval, allowed.clone());
-        check.duration("idle_timeout", self.idle_timeout, allowed);
-        if self.idle_timeout <= self.ping_interval {
-            let [found, ping] =
-                [self.idle_timeout, self.ping_interval].map(humantime::format_duration);
-            check.fault("idle_timeout", &format!("found {found}, expected more than ping_interval ({ping}): who was not asked cannot answer"));
-        }
+        check.heartbeat(self.ping_interval, self.idle_timeout);
         let prefix = &self.path_prefix;
         if !prefix.is_empty() && (!prefix.starts_with('/') || prefix.ends_with('/')) {
             check.fault(
