@@ -52,12 +52,15 @@ impl Protocol for Probe {
         let publish = move |data: Value| {
             let topic = Topic::new("probe", "1");
             let offline = self.0.reaches_offline(&topic);
-            let delivery = self.0.publish(Publication { data, ..Publication::new(topic, "text") });
-            let (accepted, dropped) = (delivery.accepted, delivery.dropped);
-            let body = json!({ "accepted": accepted, "dropped": dropped, "offline": offline });
-            answer::json(http::StatusCode::OK, &body)
+            let receipt = self.0.publish(Publication { data, ..Publication::new(topic, "text") });
+            async move {
+                let delivery = receipt.settled().await;
+                let (accepted, dropped) = (delivery.accepted, delivery.dropped);
+                let body = json!({ "accepted": accepted, "dropped": dropped, "offline": offline });
+                answer::json(http::StatusCode::OK, &body)
+            }
         };
-        warp::post().and(warp::body::json()).map(publish).boxed()
+        warp::post().and(warp::body::json()).then(publish).boxed()
     }
 }
 

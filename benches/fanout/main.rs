@@ -46,7 +46,7 @@ use report::{Measured, Report};
 use rig::Rig;
 
 /// How many subscribers the scenarios have.
-const SUBSCRIBERS: [usize; 3] = [1, 100, 1000];
+const SUBSCRIBERS: [usize; 4] = [1, 8, 100, 1000];
 
 /// Before the first round: caches, branch predictors and the server's token cache.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -63,7 +63,7 @@ pub(crate) struct Publishing {
 
 const PUBLISHING: [Publishing; 2] = [
     Publishing { name: "one at a time", connections: 1, window: 1 },
-    Publishing { name: "16 in flight", connections: 4, window: 4 },
+    Publishing { name: "128 in flight", connections: 128, window: 1 },
 ];
 
 fn main() -> ExitCode {

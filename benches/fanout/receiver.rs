@@ -15,21 +15,30 @@ use tokio::sync::mpsc::Sender;
 use super::frames::{self, Frame};
 
 /// The most messages one lane may have in flight.
-pub(crate) const MAX_WINDOW: u64 = 16;
+pub(crate) const MAX_WINDOW: u64 = 128;
 
 /// Room for more than all messages that can be under way to one subscriber.
-const BUFFER: usize = 4096;
+const BUFFER: usize = 32 * 1024;
 
 /// What one publisher's messages have come to. All of it is used by one thread; the atomics
 /// are here because tasks must be `Send`.
-#[derive(Default)]
 pub(crate) struct Lane {
     /// How many subscribers have message `n`, at `n % MAX_WINDOW`.
-    received: [AtomicUsize; MAX_WINDOW as usize],
+    received: Vec<AtomicUsize>,
     /// Messages that every subscriber has. They complete in order, because each subscriber
     /// gets them in order.
     completed: AtomicU64,
     pub(crate) changed: Notify,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self {
+            received: (0..MAX_WINDOW).map(|_| AtomicUsize::new(0)).collect(),
+            completed: AtomicU64::new(0),
+            changed: Notify::new(),
+        }
+    }
 }
 
 impl Lane {

@@ -1,15 +1,17 @@
 //! Topic to members: a data structure, no sockets.
 //!
-//! Locks, from outer to inner, none of them ever held across an `.await`:
-//! a shard of the map is locked for a look-up only; a room is locked while a member
-//! joins or leaves and while a message goes round. So one topic's fan-out never holds
-//! up another topic, and every member of a topic sees its messages in one order.
+//! The members of a topic stand in a *room*, dense, in segments of at most
+//! [`SEGMENT`] members. A message goes round segment by segment, so who joins or leaves
+//! waits for one segment's turn at most, never for a whole fan-out.
+//!
+//! Locks, from outer to inner, none of them ever held across an `.await`: a shard of the
+//! map (look-ups), a room's list of segments (joins, and when a segment ends), a segment
+//! (one member joins or leaves, or one message visits its members).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use parking_lot::Mutex;
 
 use super::message::Topic;
@@ -17,59 +19,76 @@ use super::message::Topic;
 /// A power of two, well above the number of cores, so that look-ups rarely collide.
 const SHARDS: usize = 64;
 
-/// Who is subscribed to what. `M` is a member: cheap to clone, usually an `Arc`.
+/// Most members of a segment: the writes that a join or a leave may have to wait for.
+pub const SEGMENT: usize = 64;
+
+/// A segment that is down to so many members is filled up before others.
+const SPARSE: usize = SEGMENT / 4;
+
+/// Who is subscribed to what. `M` is a member: cheap to clone, usually an `Arc`. `L` is
+/// what else belongs to a topic while it has members.
 #[derive(Debug)]
-pub struct Hub<M> {
+pub struct Hub<M, L> {
     hasher: RandomState,
-    shards: Box<[Shard<M>]>,
+    shards: Box<[Shard<M, L>]>,
 }
 
-type Shard<M> = Mutex<HashMap<Topic, Arc<Room<M>>>>;
+type Shard<M, L> = Mutex<HashMap<Topic, Arc<Room<M, L>>>>;
+
+/// The members of one topic.
+#[derive(Debug)]
+pub struct Room<M, L> {
+    /// What the user of the hub keeps per topic.
+    pub lane: L,
+    segments: Mutex<Segments<M>>,
+}
 
 #[derive(Debug)]
-struct Room<M>(Mutex<Members<M>>);
-
-#[derive(Debug)]
-struct Members<M> {
-    /// Dense, so that a fan-out walks an array; leaving swaps with the last one.
-    by_id: IndexMap<u64, M>,
+struct Segments<M> {
+    list: Vec<Arc<Segment<M>>>,
     /// Set when the last member left and the room is about to leave the map. Who
     /// meets a closed room looks it up again.
     closed: bool,
 }
 
-impl<M> Default for Hub<M> {
+/// Some members of a topic. A member stays in its segment until it leaves: one that
+/// moved could be missed, or visited twice, by a message that is going round.
+#[derive(Debug)]
+pub struct Segment<M>(Mutex<Vec<(u64, M)>>);
+
+/// Where a member of a topic is; what it takes to leave.
+#[derive(Debug)]
+pub struct Seat<M>(Arc<Segment<M>>);
+
+impl<M, L: Default> Default for Hub<M, L> {
     fn default() -> Self {
         Self { hasher: RandomState::new(), shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
     }
 }
 
-impl<M> Hub<M> {
-    /// Adds the member `id` to `topic`. Once this returns, [`Self::visit`] finds it.
-    /// Joining twice replaces the member and counts once.
-    pub fn join(&self, topic: &Topic, id: u64, member: M) {
+impl<M: Clone, L: Default> Hub<M, L> {
+    /// Adds the member `id` to `topic`. Once this returns, a message that looks up the
+    /// room finds it. The id must not be a member already.
+    pub fn join(&self, topic: &Topic, id: u64, member: M) -> Seat<M> {
         loop {
             let room = self.shard(topic).lock().entry(topic.clone()).or_default().clone();
-            let mut members = room.0.lock();
-            if !members.closed {
-                members.by_id.insert(id, member);
-                return;
+            let mut segments = room.segments.lock();
+            if !segments.closed {
+                return segments.seat(id, member);
             }
         }
     }
 
-    /// Removes the member `id` from `topic`, and the topic when it was the last one.
-    pub fn leave(&self, topic: &Topic, id: u64) {
-        let Some(room) = self.shard(topic).lock().get(topic).cloned() else {
-            return;
-        };
-        let mut members = room.0.lock();
-        members.by_id.swap_remove(&id);
-        if !members.by_id.is_empty() || members.closed {
+    /// Removes the member `id` from `topic`, and the topic when it was the last one. Once
+    /// this returns, no message visits it any more.
+    pub fn leave(&self, topic: &Topic, id: u64, seat: &Seat<M>) {
+        if seat.0.remove(id) > SPARSE {
             return;
         }
-        members.closed = true;
-        drop(members);
+        let Some(room) = self.room(topic) else { return };
+        if !room.segments.lock().tidy(&seat.0) {
+            return;
+        }
         let mut shard = self.shard(topic).lock();
         // A new room may already stand under the same name.
         if shard.get(topic).is_some_and(|found| Arc::ptr_eq(found, &room)) {
@@ -77,13 +96,9 @@ impl<M> Hub<M> {
         }
     }
 
-    /// Hands the members of `topic` to `visit`, one topic's visits strictly one after the
-    /// other. `visit` must not block and must not call back into the hub.
-    pub fn visit(&self, topic: &Topic, visit: impl FnOnce(&mut dyn ExactSizeIterator<Item = &M>)) {
-        let Some(room) = self.shard(topic).lock().get(topic).cloned() else {
-            return;
-        };
-        visit(&mut room.0.lock().by_id.values());
+    /// The room of `topic`; none when nobody is there.
+    pub fn room(&self, topic: &Topic) -> Option<Arc<Room<M, L>>> {
+        self.shard(topic).lock().get(topic).cloned()
     }
 
     /// How many topics have members.
@@ -91,7 +106,7 @@ impl<M> Hub<M> {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn shard(&self, topic: &Topic) -> &Shard<M> {
+    fn shard(&self, topic: &Topic) -> &Shard<M, L> {
         let hash = self.hasher.hash_one(topic);
         // Truncation is what we want: any bits will do.
         #[allow(clippy::cast_possible_truncation)]
@@ -99,60 +114,195 @@ impl<M> Hub<M> {
     }
 }
 
-impl<M> Default for Room<M> {
+impl<M, L> Room<M, L> {
+    /// Everybody who is there now, to be visited segment by segment: who joins later may
+    /// be among them, who leaves before its turn is not.
+    pub fn segments(&self) -> Vec<Arc<Segment<M>>> {
+        self.segments.lock().list.clone()
+    }
+
+    /// The only segment, when there are no more than `most` members.
+    pub fn small(&self, most: usize) -> Option<Arc<Segment<M>>> {
+        match &*self.segments.lock().list {
+            [only] if only.len() <= most => Some(only.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl<M> Segments<M> {
+    /// Puts a member into the last segment, or into a new one when that is full.
+    fn seat(&mut self, id: u64, member: M) -> Seat<M> {
+        if let Some(last) = self.list.last() {
+            let mut members = last.0.lock();
+            if members.len() < SEGMENT {
+                members.push((id, member));
+                return Seat(last.clone());
+            }
+        }
+        let segment = Arc::new(Segment(Mutex::new(vec![(id, member)])));
+        self.list.push(segment.clone());
+        Seat(segment)
+    }
+
+    /// Takes an empty segment out, has a sparse one filled up next. True when the room was
+    /// closed, because it was the last segment.
+    fn tidy(&mut self, segment: &Arc<Segment<M>>) -> bool {
+        let Some(position) = self.list.iter().position(|other| Arc::ptr_eq(other, segment)) else {
+            return false;
+        };
+        let members = segment.len();
+        if members == 0 {
+            self.list.swap_remove(position);
+            self.closed = self.list.is_empty();
+        } else if self.list.last().is_some_and(|last| last.len() > members) {
+            let last = self.list.len() - 1;
+            self.list.swap(position, last);
+        }
+        self.closed
+    }
+}
+
+impl<M> Segment<M> {
+    /// Shows each member to `visit`, which must not block and must not call back into
+    /// the hub.
+    pub fn visit(&self, mut visit: impl FnMut(&M)) {
+        self.0.lock().iter().for_each(|(_, member)| visit(member));
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// How many members are left.
+    fn remove(&self, id: u64) -> usize {
+        let mut members = self.0.lock();
+        if let Some(index) = members.iter().position(|(member, _)| *member == id) {
+            members.swap_remove(index);
+        }
+        members.len()
+    }
+}
+
+impl<M, L: Default> Default for Room<M, L> {
     fn default() -> Self {
-        Self(Mutex::new(Members { by_id: IndexMap::new(), closed: false }))
+        let segments = Segments { list: Vec::new(), closed: false };
+        Self { lane: L::default(), segments: Mutex::new(segments) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn members(hub: &Hub<u64>, topic: &Topic) -> Vec<u64> {
+    type Ids = Hub<u64, ()>;
+
+    fn members(hub: &Ids, topic: &Topic) -> Vec<u64> {
         let mut found = Vec::new();
-        hub.visit(topic, |members| found.extend(members));
+        for segment in hub.room(topic).iter().flat_map(|room| room.segments()) {
+            segment.visit(|id| found.push(*id));
+        }
         found.sort_unstable();
         found
     }
 
     #[test]
     fn join_leave_and_nothing_is_left() {
-        let hub = Hub::default();
+        let hub = Ids::default();
         let (a, b) = (Topic::new("t", "a"), Topic::new("t", "b"));
-        hub.join(&a, 1, 1);
-        hub.join(&a, 1, 1);
-        hub.join(&a, 2, 2);
-        hub.join(&b, 1, 1);
+        let one = hub.join(&a, 1, 1);
+        let two = hub.join(&a, 2, 2);
+        let other = hub.join(&b, 1, 1);
         assert_eq!(members(&hub, &a), [1, 2]);
         assert_eq!(hub.topics(), 2);
-        hub.leave(&a, 1);
-        hub.leave(&a, 7);
+        hub.leave(&a, 1, &one);
+        hub.leave(&a, 7, &one);
         assert_eq!(members(&hub, &a), [2]);
-        hub.leave(&a, 2);
-        hub.leave(&b, 1);
-        hub.leave(&b, 1);
+        hub.leave(&a, 2, &two);
+        hub.leave(&b, 1, &other);
+        hub.leave(&b, 1, &other);
         assert_eq!(hub.topics(), 0);
         assert_eq!(members(&hub, &a), [0_u64; 0]);
     }
 
     #[test]
+    fn segments_that_emptied_are_filled_again_and_do_not_pile_up() {
+        let hub = Ids::default();
+        let topic = Topic::new("t", "churn");
+        let mut seats = BTreeMap::new();
+        // A quarter of each segment's members stays, the others come and go.
+        for id in 0..10_000 {
+            seats.insert(id, hub.join(&topic, id, id));
+            if id >= 1_000 && id % 16 != 0 {
+                let oldest = *seats.keys().find(|id| *id % 16 != 0).unwrap();
+                hub.leave(&topic, oldest, &seats.remove(&oldest).unwrap());
+            }
+        }
+        let room = hub.room(&topic).unwrap();
+        let segments = room.segments().len();
+        assert_eq!(members(&hub, &topic), seats.keys().copied().collect::<Vec<_>>());
+        assert!(segments <= seats.len().div_ceil(SPARSE) + 2, "{segments}, {}", seats.len());
+    }
+
+    #[test]
     fn a_member_that_joined_is_always_found_while_others_come_and_go() {
-        let hub = Hub::default();
+        let hub = Ids::default();
         let topic = Topic::new("t", "busy");
         std::thread::scope(|scope| {
             for id in 0..4 {
                 let (hub, topic) = (&hub, &topic);
                 scope.spawn(move || {
                     for _ in 0..5_000 {
-                        hub.join(topic, id, id);
+                        let seat = hub.join(topic, id, id);
                         assert!(members(hub, topic).contains(&id));
-                        hub.leave(topic, id);
+                        hub.leave(topic, id, &seat);
                         assert!(!members(hub, topic).contains(&id));
                     }
                 });
             }
         });
         assert_eq!(hub.topics(), 0);
+    }
+
+    proptest! {
+        /// Whatever happens while a message goes round: who was there before and did not
+        /// leave is visited exactly once, and nobody twice.
+        #[test]
+        fn a_round_visits_everybody_once(
+            start in 1_u64..200,
+            steps in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..300),
+        ) {
+            let hub = Ids::default();
+            let topic = Topic::new("t", "round");
+            let mut seats: BTreeMap<_, _> =
+                (0..start).map(|id| (id, hub.join(&topic, id, id))).collect();
+            let mut steadfast: BTreeSet<_> = seats.keys().copied().collect();
+            let mut seen = Vec::new();
+            let round = hub.room(&topic).unwrap().segments();
+            let per_segment = steps.len() / round.len() + 1;
+            let mut steps = (start..).zip(steps);
+            for segment in round {
+                segment.visit(|id| seen.push(*id));
+                for (new, (join, index)) in steps.by_ref().take(per_segment) {
+                    if join || seats.is_empty() {
+                        seats.insert(new, hub.join(&topic, new, new));
+                        continue;
+                    }
+                    let id = *index.get(&seats.keys().copied().collect::<Vec<_>>());
+                    hub.leave(&topic, id, &seats.remove(&id).unwrap());
+                    steadfast.remove(&id);
+                }
+            }
+            let visits = seen.len();
+            seen.sort_unstable();
+            seen.dedup();
+            prop_assert_eq!(visits, seen.len());
+            prop_assert!(steadfast.iter().all(|id| seen.binary_search(id).is_ok()));
+            prop_assert_eq!(members(&hub, &topic), seats.keys().copied().collect::<Vec<_>>());
+        }
     }
 }

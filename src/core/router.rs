@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::message::{Message, Pattern, Publication, Topic};
-use super::sink::{Delivery, Sink};
+use super::sink::{Receipt, Sink};
 
 /// The way from protocols to sinks. Made once, then read only.
 #[derive(Default)]
@@ -27,12 +27,12 @@ impl Router {
     /// Gives a message to every sink that takes its topic, before it returns.
     ///
     /// Not async on purpose: a publisher that goes away cannot cancel a fan-out
-    /// half-way, and the answer can say what was delivered.
-    pub fn publish(&self, publication: Publication) -> Delivery {
+    /// half-way. Its answer waits for the receipt, and can say what was delivered.
+    pub fn publish(&self, publication: Publication) -> Receipt {
         let Publication { topic, audience, frame, data } = publication;
         let id = self.published.fetch_add(1, Ordering::Relaxed) + 1;
         let message = Arc::new(Message { id, topic, audience, frame, data });
-        let mut total = Delivery::default();
+        let mut total = Receipt::default();
         for route in &self.routes {
             if route.topics.iter().any(|pattern| pattern.matches(&message.topic)) {
                 total += route.sink.deliver(&message);
@@ -52,23 +52,25 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::sink::Delivery;
 
     struct Count(usize);
 
     impl Sink for Count {
-        fn deliver(&self, _: &Arc<Message>) -> Delivery {
-            Delivery { accepted: self.0, dropped: 1 }
+        fn deliver(&self, _: &Arc<Message>) -> Receipt {
+            Delivery { accepted: self.0, dropped: 1 }.into()
         }
     }
 
-    #[test]
-    fn only_matching_sinks_are_asked_and_their_answers_are_summed() {
+    #[tokio::test]
+    async fn only_matching_sinks_are_asked_and_their_answers_are_summed() {
         let mut router = Router::default();
         router.add(vec![Pattern::parse("a/*").unwrap()], Arc::new(Count(1)));
         router.add(vec![Pattern::parse("*").unwrap()], Arc::new(Count(10)));
         router.add(vec![], Arc::new(Count(100)));
-        let publish = |instance| router.publish(Publication::new(Topic::new(instance, "x"), "m"));
-        assert_eq!((publish("a").accepted, publish("b").accepted), (11, 10));
-        assert_eq!(publish("a").dropped, 2);
+        let publish =
+            |instance| router.publish(Publication::new(Topic::new(instance, "x"), "m")).settled();
+        assert_eq!((publish("a").await.accepted, publish("b").await.accepted), (11, 10));
+        assert_eq!(publish("a").await.dropped, 2);
     }
 }

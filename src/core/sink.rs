@@ -4,6 +4,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 
 use hyper::upgrade::OnUpgrade;
+use tokio::sync::oneshot;
 
 use super::message::{Message, Topic};
 use super::session::Session;
@@ -11,10 +12,11 @@ use super::session::Session;
 /// Takes messages. It never waits: it takes a message or says that it did not.
 ///
 /// `deliver` is called on the publisher's task, so it must return within the time
-/// it takes to hand over bytes; whatever can block goes behind a bounded queue.
+/// it takes to hand over bytes; whatever can block goes behind a bounded queue. Once it
+/// has returned, the publisher can no longer take the message back by going away.
 pub trait Sink: Send + Sync {
     /// Takes `message` for every receiver this sink has for its topic.
-    fn deliver(&self, message: &Arc<Message>) -> Delivery;
+    fn deliver(&self, message: &Arc<Message>) -> Receipt;
 
     /// Whether the sink brings messages of `topic` to somebody who is not on the line at
     /// the moment. By default it does not.
@@ -47,5 +49,49 @@ impl AddAssign for Delivery {
     fn add_assign(&mut self, other: Self) {
         self.accepted += other.accepted;
         self.dropped += other.dropped;
+    }
+}
+
+/// The promise to say what became of a message. The message is on its way, whether
+/// somebody waits for the receipt or not.
+#[must_use = "publishers wait for their receipts: that is what bounds the messages under way"]
+#[derive(Debug, Default)]
+pub struct Receipt {
+    known: Delivery,
+    later: Vec<oneshot::Receiver<Delivery>>,
+}
+
+impl Receipt {
+    /// What became of the message is going to be said through a channel.
+    pub fn later(delivery: oneshot::Receiver<Delivery>) -> Self {
+        Self { known: Delivery::default(), later: vec![delivery] }
+    }
+
+    /// Waits until the message is with, or lost for, each of its receivers. That depends
+    /// on this server alone, never on a client.
+    pub async fn settled(self) -> Delivery {
+        let mut total = self.known;
+        for delivery in self.later {
+            // A sink that is torn down in the middle, at the end of the process, says nothing.
+            total += delivery.await.unwrap_or_default();
+        }
+        total
+    }
+}
+
+impl From<Delivery> for Receipt {
+    fn from(known: Delivery) -> Self {
+        Self { known, later: Vec::new() }
+    }
+}
+
+impl AddAssign for Receipt {
+    fn add_assign(&mut self, other: Self) {
+        self.known += other.known;
+        if self.later.is_empty() {
+            self.later = other.later;
+        } else {
+            self.later.extend(other.later);
+        }
     }
 }

@@ -151,7 +151,8 @@ pub(super) async fn publish(
         shared.refused("broadcast", Some(&topic), reason);
         return refuse(StatusCode::FORBIDDEN, reason);
     }
-    let delivery = router.publish(Publication::new(Topic::new(&shared.instance, &topic), message));
+    let receipt = router.publish(Publication::new(Topic::new(&shared.instance, &topic), message));
+    let delivery = receipt.settled().await;
     if !strict {
         return answer::empty(StatusCode::OK);
     }

@@ -49,7 +49,7 @@ pub(super) async fn watch(shared: Arc<Shared>, jobs: Jobs) {
         *shared.last_export.0.lock() = running.map(|running| (running, Instant::now()));
         if let Some(running) = running {
             let publication = Publication::new(shared.exports(), wire::export_status(running));
-            let _ = shared.router.publish(publication);
+            let _ = shared.router.publish(publication).settled().await;
         }
     }
 }

@@ -20,6 +20,7 @@ use super::{Shared, browser_topic};
 use crate::core::auth::AuthError;
 use crate::core::message::{Audience, Frame, Publication};
 use crate::core::session::{Client, Device, Limits, Session};
+use crate::core::sink::Receipt;
 
 pub(super) struct LegacySession {
     shared: Arc<Shared>,
@@ -144,7 +145,12 @@ fn text(kind: &str, message: &str, data: &impl Serialize) -> Frame {
 }
 
 /// Hands the notification to the legacy clients of the user, if there are any.
-pub(super) fn publish(shared: &Shared, notification: &Notification, kind: Kind, subject: &Subject) {
+pub(super) fn publish(
+    shared: &Shared,
+    notification: &Notification,
+    kind: Kind,
+    subject: &Subject,
+) -> Receipt {
     /// All members are always there; the order is the PHP server's.
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -159,7 +165,7 @@ pub(super) fn publish(shared: &Shared, notification: &Notification, kind: Kind, 
         icon: Option<&'a str>,
     }
     if !shared.legacy_users.is_registered(notification.user) {
-        return;
+        return Receipt::default();
     }
     let texts = legacy_texts(notification, kind, subject);
     let data = Data {
@@ -175,5 +181,5 @@ pub(super) fn publish(shared: &Shared, notification: &Notification, kind: Kind, 
     let topic = shared.legacy_browsers(notification.user);
     let mut publication = Publication::new(topic, text("message", &texts.message, &data));
     publication.audience = Audience::OnePerDevice;
-    let _ = shared.router.publish(publication);
+    shared.router.publish(publication)
 }

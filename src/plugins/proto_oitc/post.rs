@@ -16,6 +16,7 @@ use crate::core::chain;
 use crate::core::database::DatabaseError;
 use crate::core::http::{self as plain, BodyError};
 use crate::core::message::{Audience, Frame, Publication};
+use crate::core::sink::Receipt;
 use crate::core::throttle::Throttle;
 
 /// What the body says. Missing members are empty or 0; `icon` is never looked at.
@@ -124,7 +125,9 @@ pub(super) async fn answer(
     }
     match subject(shared, &notification, kind).await {
         Ok(subject) => {
-            publish(shared, &notification, kind, &subject, browsers);
+            let receipt = publish(shared, &notification, kind, &subject, browsers);
+            let delivery = receipt.settled().await;
+            debug!(user = notification.user, ?delivery, "Notification published");
             plain::text(StatusCode::OK, "ok")
         }
         Err(error) => error.answer(&shared.failures),
@@ -188,7 +191,7 @@ fn publish(
     kind: Kind,
     subject: &Subject,
     browsers: bool,
-) {
+) -> Receipt {
     let texts = texts(notification, kind, subject);
     let payload = wire::Push {
         timestamp: notification.timestamp,
@@ -201,20 +204,21 @@ fn publish(
         icon: texts.icon,
     };
     let frame = wire::push(&texts.message, &payload);
+    let mut receipt = Receipt::default();
     if browsers {
         let mut publication = Publication::new(shared.browsers(notification.user), frame.clone());
         publication.audience = Audience::OnePerDevice;
-        let delivery = shared.router.publish(publication);
-        debug!(user = notification.user, ?delivery, "Notification published");
+        receipt += shared.router.publish(publication);
     }
-    legacy::publish(shared, notification, kind, subject);
+    receipt += legacy::publish(shared, notification, kind, subject);
     let phone = Phone {
         body: &texts.message,
         notification_type: &notification.event,
         current_state: notification.state,
         push: &payload,
     };
-    publish_to_phones(shared, frame, &phone);
+    receipt += publish_to_phones(shared, frame, &phone);
+    receipt
 }
 
 /// What a relay to phones needs beyond the notification itself.
@@ -226,11 +230,11 @@ pub(super) struct Phone<'a> {
 }
 
 /// Hands the notification to sinks that bring it to phones.
-pub(super) fn publish_to_phones(shared: &Shared, frame: Frame, phone: &Phone<'_>) {
+pub(super) fn publish_to_phones(shared: &Shared, frame: Frame, phone: &Phone<'_>) -> Receipt {
     let push = phone.push;
     let topic = shared.phones(push.user_id);
     if !shared.router.reaches_offline(&topic) {
-        return;
+        return Receipt::default();
     }
     let mut publication = Publication::new(topic, frame);
     publication.data = json!({
@@ -243,5 +247,5 @@ pub(super) fn publish_to_phones(shared: &Shared, frame: Frame, phone: &Phone<'_>
         "notification_type": phone.notification_type,
         "current_state": phone.current_state,
     });
-    let _ = shared.router.publish(publication);
+    shared.router.publish(publication)
 }

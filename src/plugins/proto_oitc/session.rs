@@ -16,6 +16,7 @@ use super::handshake::Visitor;
 use super::{Shared, post, wire};
 use crate::core::message::{Audience, Publication};
 use crate::core::session::{Client, Device, Limits, Session};
+use crate::core::sink::Receipt;
 
 const TEST_MESSAGE: &str = "This is a test push notification triggered by the client";
 
@@ -54,7 +55,7 @@ impl OitcSession {
     }
 
     /// To all browsers of the user, registered or not, and to his phones.
-    fn test(&self, test: Test) {
+    fn test(&self, test: Test) -> Receipt {
         let title = test.title.unwrap_or_default();
         let icon = test.icon.unwrap_or_default();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -71,14 +72,15 @@ impl OitcSession {
         let frame = wire::push(TEST_MESSAGE, &payload);
         let mut publication = Publication::new(self.shared.browsers(self.user), frame.clone());
         publication.audience = Audience::OnePerDevice;
-        let _ = self.shared.router.publish(publication);
+        let mut receipt = self.shared.router.publish(publication);
         let phone = post::Phone {
             body: &title,
             notification_type: "CUSTOM",
             current_state: 0,
             push: &payload,
         };
-        post::publish_to_phones(&self.shared, frame, &phone);
+        receipt += post::publish_to_phones(&self.shared, frame, &phone);
+        receipt
     }
 }
 
@@ -120,7 +122,13 @@ impl Session for OitcSession {
                 }
                 fits
             }
-            "TestPushNotification" => fits(&payload).map(|test| self.test(test)).is_some(),
+            "TestPushNotification" => match fits(&payload) {
+                Some(request) => {
+                    let _ = self.test(request).settled().await;
+                    true
+                }
+                None => false,
+            },
             other => {
                 client.send(wire::unknown_type(other));
                 true

@@ -17,7 +17,7 @@ use crate::core::BoxError;
 use crate::core::config::Check;
 use crate::core::message::Message;
 use crate::core::plugin::{FromConfig, Plugin, SinkCx};
-use crate::core::sink::{Delivery, Sink};
+use crate::core::sink::{Delivery, Receipt, Sink};
 
 pub(super) const PLUGIN: Plugin = Plugin::sink::<Log>("log");
 
@@ -50,11 +50,11 @@ enum Item {
 }
 
 impl Sink for Log {
-    fn deliver(&self, message: &Arc<Message>) -> Delivery {
+    fn deliver(&self, message: &Arc<Message>) -> Receipt {
         match self.queue.try_send(Item::Message(message.clone())) {
             // Nobody received anything: a publisher's count of receivers is not ours.
-            Ok(()) => Delivery::default(),
-            Err(_) => Delivery { accepted: 0, dropped: 1 },
+            Ok(()) => Receipt::default(),
+            Err(_) => Delivery { accepted: 0, dropped: 1 }.into(),
         }
     }
 }

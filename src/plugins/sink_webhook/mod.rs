@@ -27,7 +27,7 @@ use crate::core::BoxError;
 use crate::core::config::Check;
 use crate::core::message::{Message, Topic};
 use crate::core::plugin::{FromConfig, Plugin, SinkCx};
-use crate::core::sink::{Delivery, Sink};
+use crate::core::sink::{Receipt, Sink};
 
 pub use config::{Config, Target};
 use outcome::Outcomes;
@@ -41,7 +41,7 @@ pub(super) const PLUGIN: Plugin = Plugin::sink::<Webhook>("webhook");
 pub struct Webhook(Box<dyn Sink>);
 
 impl Sink for Webhook {
-    fn deliver(&self, message: &Arc<Message>) -> Delivery {
+    fn deliver(&self, message: &Arc<Message>) -> Receipt {
         self.0.deliver(message)
     }
 

@@ -9,7 +9,7 @@ use super::outcome::Outcomes;
 use super::queue::{Offer, Queue};
 use crate::core::message::{Message, Topic};
 use crate::core::plugin::Jobs;
-use crate::core::sink::{Delivery, Sink};
+use crate::core::sink::{Delivery, Receipt, Sink};
 
 /// What messages are sent to.
 pub(super) trait Target: Send + Sync + 'static {
@@ -67,9 +67,9 @@ async fn work<T: Target>(report: Arc<Report<T>>) {
 }
 
 impl<T: Target> Sink for Pool<T> {
-    fn deliver(&self, message: &Arc<Message>) -> Delivery {
+    fn deliver(&self, message: &Arc<Message>) -> Receipt {
         let Some((item, bytes)) = self.0.target.item(message) else {
-            return Delivery::default();
+            return Receipt::default();
         };
         let outcomes = &self.0.outcomes;
         match self.0.queue.offer(item, bytes) {
@@ -77,12 +77,12 @@ impl<T: Target> Sink for Pool<T> {
                 if relieved {
                     outcomes.relieved();
                 }
-                return Delivery { accepted: 1, dropped: 0 };
+                return Delivery { accepted: 1, dropped: 0 }.into();
             }
             Offer::Full { bound, first } => outcomes.full(bound, first),
             Offer::Closed => outcomes.too_late(),
         }
-        Delivery { accepted: 0, dropped: 1 }
+        Delivery { accepted: 0, dropped: 1 }.into()
     }
 
     fn reaches_offline(&self, _topic: &Topic) -> bool {

@@ -1,7 +1,8 @@
 //! One connection from its upgrade to its end: socket to session, session to hub,
 //! pings, deadlines, close.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::Shutdown;
 use std::ops::ControlFlow;
@@ -16,9 +17,12 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::Shared;
-use super::outbox::{Flush, Offer, Outbox, State};
+use super::batch::Batch;
+use super::outbox::Outbox;
+use super::queue::{Flush, Refused, State};
 use super::reader::{Event, Reader, Violation};
 use super::wire;
+use crate::core::hub::Seat;
 use crate::core::message::{Frame, Topic};
 use crate::core::plugin::Jobs;
 use crate::core::session::{Client, Device, Ending, Limits, Session};
@@ -220,7 +224,7 @@ impl Connection {
                 Err(violation) => return Self::refuse(outbox, &violation),
             };
             match event {
-                Event::Ping(payload) => _ = outbox.offer(&wire::pong(&payload)),
+                Event::Ping(payload) => _ = outbox.offer(&Batch::one(wire::pong(&payload))),
                 Event::Close(status) => {
                     // An answer to ours, or theirs, which gets the same status back.
                     let echo = self.limits.echo_close_reason;
@@ -276,7 +280,7 @@ impl Connection {
         if now >= self.tick {
             self.tick = now + self.limits.ping_interval;
             self.pinged = now;
-            let _ = outbox.offer(&wire::ping());
+            let _ = outbox.offer(&Batch::one(wire::ping()));
         }
         ControlFlow::Continue(())
     }
@@ -306,12 +310,12 @@ impl Connection {
 struct Member {
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
-    topics: HashSet<Topic>,
+    topics: HashMap<Topic, Seat<Arc<Outbox>>>,
 }
 
 impl Member {
     fn new(shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
-        Self { shared, outbox, topics: HashSet::new() }
+        Self { shared, outbox, topics: HashMap::new() }
     }
 }
 
@@ -321,21 +325,23 @@ impl Client for Member {
     }
 
     fn subscribe(&mut self, topic: Topic) {
-        self.shared.hub.join(&topic, self.outbox.id, self.outbox.clone());
-        self.topics.insert(topic);
+        if let Entry::Vacant(vacant) = self.topics.entry(topic) {
+            let seat = self.shared.hub.join(vacant.key(), self.outbox.id, self.outbox.clone());
+            vacant.insert(seat);
+        }
     }
 
     fn unsubscribe(&mut self, topic: &Topic) -> bool {
-        let was = self.topics.remove(topic);
-        if was {
-            self.shared.hub.leave(topic, self.outbox.id);
+        let seat = self.topics.remove(topic);
+        if let Some(seat) = &seat {
+            self.shared.hub.leave(topic, self.outbox.id, seat);
         }
-        was
+        seat.is_some()
     }
 
     fn unsubscribe_all(&mut self) {
-        for topic in self.topics.drain() {
-            self.shared.hub.leave(&topic, self.outbox.id);
+        for (topic, seat) in self.topics.drain() {
+            self.shared.hub.leave(&topic, self.outbox.id, &seat);
         }
     }
 
@@ -344,12 +350,13 @@ impl Client for Member {
     }
 
     fn is_subscribed(&self, topic: &Topic) -> bool {
-        self.topics.contains(topic)
+        self.topics.contains_key(topic)
     }
 
     fn send(&mut self, frame: Frame) {
-        if self.outbox.offer(&wire::text(frame.as_bytes())) == Offer::Full {
-            self.shared.dropped.queue_full.fetch_add(1, Ordering::Relaxed);
+        let offer = self.outbox.offer(&Batch::one(wire::text(frame.as_bytes())));
+        if offer.refused == Some(Refused::Full) {
+            self.shared.dropped.add(1, 0);
         }
     }
 }

@@ -6,8 +6,11 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::Count;
-use super::outbox::{Offer, Outbox};
+use super::batch::Batch;
+use super::fanout::Tally;
+use super::outbox::Outbox;
+use super::queue::{Offer, Refused};
+use crate::core::hub::Segment;
 
 /// Offers the frame to one connection of each device: a preferred one first, then the
 /// newest; the next one when that does not take it. Connections without a device stand
@@ -15,28 +18,32 @@ use super::outbox::{Offer, Outbox};
 ///
 /// Allocates for the members of one topic, which here are one person's open tabs.
 pub(super) fn offer_one_each(
-    members: &mut dyn ExactSizeIterator<Item = &Arc<Outbox>>,
+    segments: &[Arc<Segment<Arc<Outbox>>>],
     frame: &Bytes,
-    count: &mut Count,
+    tally: &mut Tally,
 ) {
-    let mut members: Vec<_> = members.collect();
+    let mut members: Vec<Arc<Outbox>> = Vec::new();
+    for segment in segments {
+        segment.visit(|outbox| members.push(outbox.clone()));
+    }
     members.sort_by_cached_key(|outbox| {
         let device = outbox.device.get();
         let preferred = device.is_some_and(|device| device.preferred.load(Ordering::Relaxed));
         (device.map(|device| device.id.clone()), Reverse(preferred), Reverse(outbox.id))
     });
-    let same = |a: &&Arc<Outbox>, b: &&Arc<Outbox>| match (a.device.get(), b.device.get()) {
+    let same = |a: &Arc<Outbox>, b: &Arc<Outbox>| match (a.device.get(), b.device.get()) {
         (Some(a), Some(b)) => a.id == b.id,
         _ => false,
     };
+    let batch = Batch::one(frame.clone());
     for device in members.chunk_by(same) {
-        let mut last = Offer::Closed;
+        let mut last = Offer { accepted: 0, refused: Some(Refused::Closed), wake: false };
         for outbox in device {
-            last = outbox.offer(frame);
-            if last == Offer::Accepted {
+            last = outbox.offer(&batch);
+            if last.refused.is_none() {
                 break;
             }
         }
-        count.add(last);
+        tally.add(last);
     }
 }

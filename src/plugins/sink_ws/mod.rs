@@ -1,14 +1,21 @@
 //! `type = "ws"`: WebSocket clients of any protocol.
 //!
-//! One [`Hub`] of connections. A publisher writes straight into each member's socket
+//! One [`Hub`] of connections. The [`fanout`] writes straight into each member's socket
 //! where the socket takes the bytes, so no task is woken; what a socket does not take
-//! goes into that connection's bounded [`outbox`], whose owner is the connection's task.
+//! goes into that connection's bounded [`queue`], whose owner is the connection's task.
 
+mod batch;
 mod config;
 mod connection;
 mod device;
+mod fanout;
+mod lane;
+#[cfg(test)]
+mod model;
 mod outbox;
+mod queue;
 mod reader;
+mod sync;
 mod wire;
 
 use std::sync::Arc;
@@ -20,15 +27,14 @@ use tracing::{debug, info};
 
 use crate::core::BoxError;
 use crate::core::config::Check;
-use crate::core::hub::Hub;
-use crate::core::message::{Audience, Message};
+use crate::core::message::Message;
 use crate::core::plugin::{FromConfig, Jobs, Plugin, SinkCx};
 use crate::core::session::Session;
-use crate::core::sink::{Delivery, LiveSink, Sink};
+use crate::core::sink::{LiveSink, Receipt, Sink};
 use crate::core::stream::into_tcp;
 
 pub use config::{Config, WhenFull};
-use outbox::{Offer, Outbox};
+use fanout::Hub;
 
 pub(super) const PLUGIN: Plugin = Plugin::live_sink::<Ws>("ws");
 
@@ -44,28 +50,10 @@ pub struct Ws {
 /// What connections and publishers share.
 struct Shared {
     config: Config,
-    hub: Hub<Arc<Outbox>>,
+    hub: Hub,
     next_id: AtomicU64,
     connections: AtomicUsize,
     dropped: Dropped,
-}
-
-/// What became of one message, by receiver.
-#[derive(Default)]
-struct Count {
-    accepted: usize,
-    full: u64,
-    closed: u64,
-}
-
-impl Count {
-    fn add(&mut self, offer: Offer) {
-        match offer {
-            Offer::Accepted => self.accepted += 1,
-            Offer::Full => self.full += 1,
-            Offer::Closed => self.closed += 1,
-        }
-    }
 }
 
 /// Messages that a subscriber should have got and did not, by reason.
@@ -77,23 +65,16 @@ struct Dropped {
     closed: AtomicU64,
 }
 
+impl Dropped {
+    fn add(&self, full: usize, closed: usize) {
+        self.queue_full.fetch_add(full as u64, Ordering::Relaxed);
+        self.closed.fetch_add(closed as u64, Ordering::Relaxed);
+    }
+}
+
 impl Sink for Ws {
-    fn deliver(&self, message: &Arc<Message>) -> Delivery {
-        let frame = wire::text(message.frame.as_bytes());
-        let mut count = Count::default();
-        self.shared.hub.visit(&message.topic, |members| match message.audience {
-            Audience::Everyone => members.for_each(|outbox| count.add(outbox.offer(&frame))),
-            Audience::OnePerDevice => device::offer_one_each(members, &frame, &mut count),
-        });
-        let Count { accepted, full, closed } = count;
-        let mut delivery = Delivery { accepted, dropped: 0 };
-        if full + closed > 0 {
-            self.shared.dropped.queue_full.fetch_add(full, Ordering::Relaxed);
-            self.shared.dropped.closed.fetch_add(closed, Ordering::Relaxed);
-            delivery.dropped = usize::try_from(full + closed).unwrap_or(usize::MAX);
-            debug!(topic = ?message.topic, id = message.id, full, closed, "Not delivered to every subscriber");
-        }
-        delivery
+    fn deliver(&self, message: &Arc<Message>) -> Receipt {
+        fanout::deliver(&self.shared, &self.jobs, message)
     }
 }
 
