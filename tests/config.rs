@@ -382,7 +382,7 @@ fn two_protocols_need_different_paths_and_get_different_topics() {
     };
     let (code, faults) = check(Builder::notiflux().file("config.toml", &config("")));
     assert_eq!(code, Some(2));
-    let expected = "./config.toml:2: protocol.second.path_prefix: [protocol.notiflux] answers on /broadcast already, expected another path\n";
+    let expected = "./config.toml:2: protocol.second.path_prefix: [protocol.notiflux] answers on /broadcast already, expected another path, or another `listen`\n";
     assert_eq!(faults, expected);
     let server = Builder::notiflux().file("config.toml", &config("path_prefix = \"/two\"")).start();
     let mut first = crate::support::ws::Ws::open(server.address);

@@ -23,6 +23,7 @@ mod golden;
 mod http;
 mod layering;
 mod lifecycle;
+mod listen;
 mod oitc;
 mod oitc_database;
 mod oitc_golden;

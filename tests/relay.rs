@@ -137,7 +137,7 @@ impl Relay {
         plugins.push(Plugin::protocol::<Probe>("probe"));
         let plan = plan::check(&Layers::read(&sources, &[]), &plugins).plan().unwrap();
         let server = self.runtime.block_on(Server::build(plan)).unwrap();
-        self.address = server.address();
+        self.address = server.addresses().next().unwrap().0;
         let (stop, stopped) = oneshot::channel::<()>();
         self.stop = Some(stop);
         let handle = self.runtime.handle().clone();

@@ -65,7 +65,9 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
         StartError::Plugin { .. } => Failure::misused(chain(&error)),
         StartError::Listen { .. } => Failure::failed(chain(&error)),
     })?;
-    info!(address = %server.address(), "Listening");
+    for (address, protocols) in server.addresses() {
+        info!(%address, %protocols, "Listening");
+    }
     tell_systemd(NotifyState::Ready);
     for greeting in server.greetings() {
         print(&greeting)?;

@@ -6,6 +6,7 @@ pub mod database;
 pub mod http;
 pub mod hub;
 pub mod json;
+pub mod listener;
 pub mod message;
 pub mod plan;
 pub mod plugin;

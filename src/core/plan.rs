@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use figment::value::{Dict, Value};
 
-use super::config::{Draft, Fault, Faults, Layers, Log, Names, Server};
+use super::config::{Draft, Fault, Faults, Layers, Listen, Log, Names, Server};
 use super::database;
 use super::message::Pattern;
 use super::plugin::{AuthBuild, Make, Plugin, ProtocolBuild, SinkBuild};
@@ -22,7 +22,16 @@ pub struct Plan {
     pub(super) databases: Vec<(String, database::Config)>,
     pub(super) auth: Vec<(String, AuthBuild)>,
     pub(super) sinks: Vec<(String, Vec<Pattern>, SinkBuild)>,
-    pub(super) protocols: Vec<(String, ProtocolBuild)>,
+    pub(super) protocols: Vec<PlannedProtocol>,
+}
+
+/// A protocol and where it is served.
+pub(super) struct PlannedProtocol {
+    pub name: String,
+    /// `listen` as written, which is what protocols share, and what it says; none for the
+    /// listener of `[server]`.
+    pub listen: Option<(String, Listen)>,
+    pub build: ProtocolBuild,
 }
 
 /// What a check found out.
@@ -71,7 +80,7 @@ pub fn check(layers: &Layers, plugins: &[Plugin]) -> Checked {
 
     let mut plan =
         Plan { server, log, databases: vec![], auth: vec![], sinks: vec![], protocols: vec![] };
-    names.host.clone_from(&plan.server.host);
+    names.shared = Listen::new(&plan.server.host, plan.server.port);
     name(&tables.plugins, plugins, &mut names);
     for entry in tables.plugins {
         let mut table = toml::Table::new();
@@ -210,7 +219,11 @@ fn add(
     };
     match plugin.make {
         Make::Auth(make) => plan.auth.push((name.to_owned(), make(&mut draft))),
-        Make::Protocol(make) => plan.protocols.push((name.to_owned(), make(&mut draft))),
+        Make::Protocol(make) => {
+            let listen = take_listen(&mut draft);
+            let build = make(&mut draft);
+            plan.protocols.push(PlannedProtocol { name: name.to_owned(), listen, build });
+        }
         Make::Sink { draft: make, .. } => {
             let texts: Vec<String> = draft.take("topics", vec!["*".to_owned()]);
             let mut patterns = Vec::new();
@@ -224,4 +237,22 @@ fn add(
             plan.sinks.push((name.to_owned(), patterns, make(&mut draft)));
         }
     }
+}
+
+/// Takes `listen` out of a protocol's table.
+fn take_listen(draft: &mut Draft<'_>) -> Option<(String, Listen)> {
+    draft.listen = draft.take("listen", String::new());
+    draft.effective.insert("listen".into(), draft.listen.clone().into());
+    let text = draft.listen.clone();
+    if text.is_empty() {
+        return None;
+    }
+    let listen = Listen::parse(&text);
+    if listen.is_none() {
+        let fault = format!(
+            "found {text:?}, expected host:port, such as \"127.0.0.1:8083\", \"[::1]:8083\" or \"localhost:8083\""
+        );
+        draft.check().fault("listen", &fault);
+    }
+    listen.map(|listen| (text, listen))
 }

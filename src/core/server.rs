@@ -1,53 +1,32 @@
 //! Build and run: the order of start and of stop.
 //!
-//! Start: auth, sinks, router, protocols, and only then the port; whatever fails before
-//! leaves no trace. Stop: the listener closes, requests in flight end, connections
-//! drain, all under one deadline; a second signal ends at once.
+//! Start: auth, sinks, router, protocols, and only then the ports, all of them before
+//! anything is served; whatever fails before leaves no trace. Stop: the listeners close,
+//! requests in flight end, connections drain, all under one deadline; a second signal ends
+//! at once.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tracing::{debug, info, warn};
-use warp::Filter;
-use warp::filters::BoxedFilter;
-use warp::reply::Response;
+use futures_util::future::join_all;
+use tracing::{info, warn};
 
 use super::BoxError;
-use super::config;
+use super::config::{self, Listen};
 use super::database::Database;
-use super::http::empty;
-use super::plan::Plan;
+use super::listener::Listener;
+use super::plan::{Plan, PlannedProtocol};
 use super::plugin::{AuthCx, Databases, Jobs, ProtocolCx, SinkCx};
 use super::protocol::Protocol;
 use super::router::Router;
-use super::stream::Stream;
-
-/// How long to wait after `accept` failed for want of file descriptors or memory.
-/// The listener stays: connections wait in the kernel's backlog.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a stop waits for an answer to leave that is written already. A connection
-/// that waits for a request counts as idle.
-const LAST_ANSWER: Duration = Duration::from_millis(200);
 
 /// A server that listens and has not begun to serve.
 pub struct Server {
     settings: config::Server,
-    listener: TcpListener,
-    address: SocketAddr,
-    routes: BoxedFilter<(Response,)>,
-    protocols: Vec<Arc<dyn Protocol>>,
+    /// The shared one first, if there is one.
+    listeners: Vec<Listener>,
     jobs: Jobs,
 }
 
@@ -62,21 +41,23 @@ pub enum StartError {
         /// What it said.
         source: BoxError,
     },
-    /// The address could not be bound.
-    #[error("cannot listen on {address} (server.host, server.port): {source}")]
+    /// An address could not be bound.
+    #[error("cannot listen on {address} ({keys}): {source}")]
     Listen {
         /// Host and port as configured.
         address: String,
+        /// The keys that say so.
+        keys: String,
         /// What the system said.
         source: io::Error,
     },
 }
 
 impl Server {
-    /// Builds every plugin and binds the port.
+    /// Builds every plugin and binds every port.
     ///
     /// # Errors
-    /// The first plugin that could not be built, or why the port could not be had.
+    /// The first plugin that could not be built, or the first port that could not be had.
     pub async fn build(plan: Plan) -> Result<Self, StartError> {
         let failed = |kind: &str, name: &str| {
             let section = format!("{kind}.{name}");
@@ -110,8 +91,8 @@ impl Server {
         }
         let (router, auth) = (Arc::new(router), Arc::new(auth));
         let live_sinks = Arc::new(live_sinks);
-        let mut protocols = Vec::new();
-        for (name, build) in plan.protocols {
+        let mut places = Places::default();
+        for PlannedProtocol { name, listen, build } in plan.protocols {
             let cx = ProtocolCx {
                 name: name.clone(),
                 router: router.clone(),
@@ -121,57 +102,46 @@ impl Server {
                 auth: auth.clone(),
                 live_sinks: live_sinks.clone(),
             };
-            protocols.push(build(cx).await.map_err(failed("protocol", &name))?);
+            let protocol = build(cx).await.map_err(failed("protocol", &name))?;
+            places.add(listen, (name, protocol));
         }
-        protocols.sort_by_key(|protocol| protocol.is_catch_all());
-        let (listener, address) = listen(&plan.server).await.map_err(|source| {
-            let address = format!("{}:{}", plan.server.host, plan.server.port);
-            StartError::Listen { address, source }
-        })?;
-        let served = all_routes(&protocols);
-        Ok(Self { settings: plan.server, listener, address, routes: served, protocols, jobs })
+        let listeners = places.bind(&plan.server).await?;
+        Ok(Self { settings: plan.server, listeners, jobs })
     }
 
-    /// The address that is listened on, with the port the system chose for 0.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Each address that is listened on, with the port the system chose for 0, and the
+    /// names of the protocols behind it.
+    pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, String)> {
+        self.listeners.iter().map(|listener| {
+            let names: Vec<_> = listener.protocols.iter().map(|(name, _)| name.as_str()).collect();
+            (listener.address, names.join(","))
+        })
     }
 
     /// What the protocols have to say to the terminal.
     #[must_use]
     pub fn greetings(&self) -> Vec<String> {
-        self.protocols.iter().filter_map(|protocol| protocol.greeting(self.address)).collect()
+        let of_one = |listener: &Listener| {
+            let address = listener.address;
+            let greet = move |(_, protocol): &(_, Arc<dyn Protocol>)| protocol.greeting(address);
+            listener.protocols.iter().filter_map(greet).collect::<Vec<_>>()
+        };
+        self.listeners.iter().flat_map(of_one).collect()
     }
 
     /// Serves until `stop` resolves, then drains within `server.shutdown_timeout`.
     /// True when everything ended in time.
     pub async fn run(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { settings, listener, routes, jobs, .. } = self;
+        let Self { settings, listeners, jobs } = self;
         let settings = Arc::new(settings);
         let requests = Jobs::default();
-        let mut stop = pin!(stop);
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = &mut stop => break,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let (routes, settings) = (routes.clone(), settings.clone());
-                    requests.spawn(serve(stream, peer, routes, settings, requests.clone()));
-                }
-                Err(error) if is_of_the_peer(&error) => {
-                    debug!(%error, "Connection lost before it was accepted");
-                }
-                Err(error) => {
-                    warn!(%error, "Cannot accept connections, trying again");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+        let accept = |listener: Listener| listener.accept(settings.clone(), requests.clone());
+        // Once this is through, every port is closed.
+        tokio::select! {
+            biased;
+            () = stop => {}
+            _ = join_all(listeners.into_iter().map(accept)) => {}
         }
-        drop(listener);
         info!(requests = requests.running(), tasks = jobs.running(), "Stopping");
         let drained = tokio::time::timeout(settings.shutdown_timeout, async {
             // Requests first: what they publish must still find its receivers. Half of
@@ -190,96 +160,50 @@ impl Server {
     }
 }
 
-/// Binds the first address of the host that can be bound, IPv4 before IPv6.
-async fn listen(settings: &config::Server) -> io::Result<(TcpListener, SocketAddr)> {
-    // `[::1]` is how an IPv6 address is written beside a port.
-    let host = settings.host.trim().trim_start_matches('[').trim_end_matches(']');
-    let mut addresses: Vec<_> = lookup_host((host, settings.port)).await?.collect();
-    addresses.sort_by_key(SocketAddr::is_ipv6);
-    let bound = TcpListener::bind(&*addresses).await;
-    let listener = match bound {
-        // All addresses, on a system without IPv6.
-        Err(error) if host == "::" && error.kind() != io::ErrorKind::AddrInUse => {
-            TcpListener::bind(("0.0.0.0", settings.port)).await?
-        }
-        bound => bound?,
-    };
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+type Named = (String, Arc<dyn Protocol>);
+
+/// Protocols by where they are to be served.
+#[derive(Default)]
+struct Places {
+    shared: Vec<Named>,
+    /// `listen` as written, what it says, and whose it is.
+    own: Vec<(String, Listen, Vec<Named>)>,
 }
 
-/// All protocols on one port, those for every path last; an empty 404 for the rest,
-/// whatever it was that did not fit.
-fn all_routes(protocols: &[Arc<dyn Protocol>]) -> BoxedFilter<(Response,)> {
-    let mut all: Option<BoxedFilter<(Response,)>> = None;
-    for protocol in protocols {
-        let routes = protocol.clone().routes();
-        all = Some(match all {
-            Some(all) => all.or(routes).unify().boxed(),
-            None => routes,
-        });
+impl Places {
+    fn add(&mut self, listen: Option<(String, Listen)>, protocol: Named) {
+        let Some((text, listen)) = listen else {
+            self.shared.push(protocol);
+            return;
+        };
+        match self.own.iter_mut().find(|(known, ..)| *known == text) {
+            Some((_, _, protocols)) => protocols.push(protocol),
+            None => self.own.push((text, listen, vec![protocol])),
+        }
     }
-    let nothing = || warp::any().and_then(|| async { Err(warp::reject::not_found()) }).boxed();
-    all.unwrap_or_else(nothing)
-        .recover(|_| async { Ok::<_, Infallible>(empty(http::StatusCode::NOT_FOUND)) })
-        .unify()
-        .boxed()
-}
 
-/// Where a request came from, as an extension of the request.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
-
-/// Serves one connection until it ends, is upgraded, or the server stops.
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    routes: BoxedFilter<(Response,)>,
-    settings: Arc<config::Server>,
-    jobs: Jobs,
-) {
-    // A pushed message must not wait for the next one; failing is harmless.
-    let _ = stream.set_nodelay(true);
-    let routes = TowerToHyperService::new(warp::service(routes));
-    let in_service = AtomicUsize::new(0);
-    let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        in_service.fetch_add(1, Ordering::Relaxed);
-        let answer = hyper::service::Service::call(&routes, request);
-        async {
-            let answer = answer.await;
-            in_service.fetch_sub(1, Ordering::Relaxed);
-            answer
+    /// Binds them all. A port that nobody needs is left alone.
+    async fn bind(self, settings: &config::Server) -> Result<Vec<Listener>, StartError> {
+        let mut listeners = Vec::new();
+        if !self.shared.is_empty() {
+            let listen = Listen::new(&settings.host, settings.port);
+            let keys = "server.host, server.port".to_owned();
+            listeners.push(bind(&listen, keys, self.shared).await?);
         }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
-        .max_headers(settings.max_headers)
-        .max_buf_size(settings.max_head_bytes)
-        .serve_connection(TokioIo::new(Stream::new(stream, settings.write_timeout)), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = jobs.stopping() => {
-            connection.as_mut().graceful_shutdown();
-            if in_service.load(Ordering::Relaxed) == 0 {
-                // Half a head, or nothing: no request of anybody is lost. An answer that
-                // is being written gets the time it needs.
-                let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
-                return;
-            }
-            connection.await
+        for (_, listen, protocols) in self.own {
+            let keys: Vec<_> =
+                protocols.iter().map(|(name, _)| format!("protocol.{name}.listen")).collect();
+            listeners.push(bind(&listen, keys.join(", "), protocols).await?);
         }
-    };
-    if let Err(error) = ended {
-        debug!(%peer, %error, "HTTP connection ended early");
+        Ok(listeners)
     }
 }
 
-/// Errors of `accept` that concern one connection, not the listener (see accept(2)).
-fn is_of_the_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+async fn bind(
+    listen: &Listen,
+    keys: String,
+    protocols: Vec<Named>,
+) -> Result<Listener, StartError> {
+    let bound = Listener::bind(listen, protocols).await;
+    bound.map_err(|source| StartError::Listen { address: listen.to_string(), keys, source })
 }

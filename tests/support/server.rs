@@ -89,9 +89,12 @@ impl Builder {
     }
 }
 
-/// The address in the line that says so, as text or as JSON.
+/// The address in the first line that says so, as text or as JSON.
 fn listening(log: &str) -> Option<SocketAddr> {
-    let line = log.lines().find(|line| line.contains("Listening"))?;
+    log.lines().find(|line| line.contains("Listening")).and_then(address_in)
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
     let rest = line.split_once("address")?.1.trim_start_matches(['=', '"', ':']);
     rest.split(['"', ' ']).next()?.parse().ok()
 }
@@ -117,6 +120,20 @@ impl Server {
 
     pub fn stdout(&self) -> String {
         self.stdout.lock().unwrap().clone()
+    }
+
+    /// Where this protocol is served.
+    pub fn address_of(&self, protocol: &str) -> SocketAddr {
+        let serves = |line: &&str| {
+            let names = line.split_once(" protocols=").filter(|_| line.contains("Listening"));
+            names.is_some_and(|(_, names)| names.split(',').any(|name| name == protocol))
+        };
+        let mut address = None;
+        eventually("the protocol is served", || {
+            address = self.log().lines().find(serves).and_then(address_in);
+            address.is_some()
+        });
+        address.unwrap()
     }
 
     pub fn path(&self) -> &Path {

@@ -10,6 +10,7 @@ pub mod duration;
 pub mod env;
 mod fault;
 mod file;
+mod listen;
 mod secret;
 mod section;
 mod settings;
@@ -22,6 +23,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile as FigmentProfile, Provider};
 
 pub use self::fault::{Fault, Faults};
+pub use self::listen::Listen;
 pub use self::secret::Secret;
 pub use self::section::{Check, Draft, Names};
 pub use self::settings::{Log, LogFormat, Server};

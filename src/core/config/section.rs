@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::fault::Fault;
-use super::{Layers, find, join};
+use super::{Layers, Listen, find, join};
 
 /// What is configured: the names a section may refer to.
 #[derive(Debug, Default)]
@@ -23,12 +23,12 @@ pub struct Names {
     pub auth: Vec<String>,
     /// `[sink.<name>]` tables whose sink takes WebSocket clients.
     pub live_sinks: Vec<String>,
-    /// What `server.host` will be.
-    pub host: String,
+    /// Where protocols without a `listen` of their own are served.
+    pub shared: Listen,
     /// `[auth.<name>]` tables whose provider can make credentials.
     issuers: RefCell<BTreeSet<String>>,
-    /// Paths that protocols answer on, and the table that was first.
-    paths: RefCell<BTreeMap<String, String>>,
+    /// Listener and path that a protocol answers on, and the table that was first.
+    paths: RefCell<BTreeMap<(String, String), String>>,
 }
 
 /// One table on its way to become a plugin.
@@ -39,6 +39,8 @@ pub struct Draft<'a> {
     /// `auth.jwt`, `server` …
     path: String,
     values: Dict,
+    /// The protocol's `listen` as written; empty for the shared listener.
+    pub listen: String,
     /// Found so far, in this and earlier tables.
     pub faults: &'a mut Vec<Fault>,
     /// The typed configuration, defaults included, as `config show` prints it.
@@ -55,7 +57,8 @@ impl<'a> Draft<'a> {
         faults: &'a mut Vec<Fault>,
         effective: &'a mut toml::Table,
     ) -> Self {
-        Self { layers, names, path: path.to_owned(), values, faults, effective }
+        let (path, listen) = (path.to_owned(), String::new());
+        Self { layers, names, path, values, listen, faults, effective }
     }
 
     /// Takes a key of core's own out of the table, so that the plugin never sees it.
@@ -94,7 +97,13 @@ impl<'a> Draft<'a> {
 
     /// For checks of values that have the right type.
     pub fn check(&mut self) -> Check<'_> {
-        Check { layers: self.layers, names: self.names, path: &self.path, faults: self.faults }
+        Check {
+            layers: self.layers,
+            names: self.names,
+            path: &self.path,
+            listen: &self.listen,
+            faults: self.faults,
+        }
     }
 }
 
@@ -105,6 +114,7 @@ pub struct Check<'a> {
     layers: &'a Layers,
     names: &'a Names,
     path: &'a str,
+    listen: &'a str,
     faults: &'a mut Vec<Fault>,
 }
 
@@ -194,21 +204,46 @@ impl Check<'_> {
         }
     }
 
-    /// This protocol answers on `path`; two cannot.
+    /// This protocol answers on `path` of its listener; two cannot.
     pub fn claim(&mut self, key: &str, path: &str) {
+        if self.has_bad_listen() {
+            return;
+        }
         let first = {
+            let place = (self.listen.to_owned(), path.to_owned());
             let mut paths = self.names.paths.borrow_mut();
-            paths.entry(path.to_owned()).or_insert_with(|| self.path.to_owned()).clone()
+            paths.entry(place).or_insert_with(|| self.path.to_owned()).clone()
         };
         if first != self.path {
-            self.fault(key, &format!("[{first}] answers on {path} already, expected another path"));
+            self.fault(
+                key,
+                &format!(
+                    "[{first}] answers on {path} already, expected another path, or another `listen`"
+                ),
+            );
         }
     }
 
-    /// What `server.host` is set to.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.names.host
+    /// This protocol must be served to this machine alone; `why` says what it would do for
+    /// others. Looks at the text: a name other than `localhost` is not looked up.
+    pub fn loopback(&mut self, why: &str) {
+        let (key, listen) = match Listen::parse(self.listen) {
+            Some(own) => (join(self.path, "listen"), own),
+            None => ("server.host".to_owned(), self.names.shared.clone()),
+        };
+        if !listen.is_loopback() && !self.has_bad_listen() {
+            let found = &listen.host;
+            let message = format!(
+                "found {found:?}, but {why}: expected a loopback address such as 127.0.0.1"
+            );
+            self.fault_at(&key, &message);
+        }
+    }
+
+    /// Whether nobody can say where this protocol will be.
+    fn has_bad_listen(&self) -> bool {
+        let key = join(self.path, "listen");
+        self.faults.iter().any(|fault| fault.key == key)
     }
 
     /// The variable that sets `key` of this table.

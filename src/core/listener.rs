@@ -1,0 +1,164 @@
+//! One port: the protocols behind it, and the loop that takes connections in.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tracing::{debug, warn};
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use super::config::{self, Listen};
+use super::http::empty;
+use super::plugin::Jobs;
+use super::protocol::Protocol;
+use super::stream::Stream;
+
+/// How long to wait after `accept` failed for want of file descriptors or memory.
+/// The listener stays: connections wait in the kernel's backlog.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a stop waits for an answer to leave that is written already. A connection
+/// that waits for a request counts as idle.
+const LAST_ANSWER: Duration = Duration::from_millis(200);
+
+/// A port that is bound, and what is served on it.
+pub(super) struct Listener {
+    socket: TcpListener,
+    /// With the port the system chose for 0.
+    pub address: SocketAddr,
+    routes: BoxedFilter<(Response,)>,
+    /// By name, those for every path last.
+    pub protocols: Vec<(String, Arc<dyn Protocol>)>,
+}
+
+impl Listener {
+    /// Binds the first address of the host that can be bound, IPv4 before IPv6.
+    pub(super) async fn bind(
+        listen: &Listen,
+        mut protocols: Vec<(String, Arc<dyn Protocol>)>,
+    ) -> io::Result<Self> {
+        let Listen { host, port } = listen;
+        let mut addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        let bound = TcpListener::bind(&*addresses).await;
+        let socket = match bound {
+            // All addresses, on a system without IPv6.
+            Err(error) if host == "::" && error.kind() != io::ErrorKind::AddrInUse => {
+                TcpListener::bind(("0.0.0.0", *port)).await?
+            }
+            bound => bound?,
+        };
+        let address = socket.local_addr()?;
+        protocols.sort_by_key(|(_, protocol)| protocol.is_catch_all());
+        let routes = all_routes(&protocols);
+        Ok(Self { socket, address, routes, protocols })
+    }
+
+    /// Takes connections in for as long as it is polled; each becomes one of `requests`.
+    /// Dropping it closes the port.
+    pub(super) async fn accept(self, settings: Arc<config::Server>, requests: Jobs) -> Infallible {
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, peer)) => {
+                    let (routes, settings) = (self.routes.clone(), settings.clone());
+                    requests.spawn(serve(stream, peer, routes, settings, requests.clone()));
+                }
+                Err(error) if is_of_the_peer(&error) => {
+                    debug!(%error, "Connection lost before it was accepted");
+                }
+                Err(error) => {
+                    let address = self.address;
+                    warn!(%address, %error, "Cannot accept connections, trying again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// One protocol after the other; an empty 404 for what none of them answers, whatever it
+/// was that did not fit.
+fn all_routes(protocols: &[(String, Arc<dyn Protocol>)]) -> BoxedFilter<(Response,)> {
+    let mut all: Option<BoxedFilter<(Response,)>> = None;
+    for (_, protocol) in protocols {
+        let routes = protocol.clone().routes();
+        all = Some(match all {
+            Some(all) => all.or(routes).unify().boxed(),
+            None => routes,
+        });
+    }
+    let nothing = || warp::any().and_then(|| async { Err(warp::reject::not_found()) }).boxed();
+    all.unwrap_or_else(nothing)
+        .recover(|_| async { Ok::<_, Infallible>(empty(http::StatusCode::NOT_FOUND)) })
+        .unify()
+        .boxed()
+}
+
+/// Where a request came from, as an extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Serves one connection until it ends, is upgraded, or the server stops.
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    routes: BoxedFilter<(Response,)>,
+    settings: Arc<config::Server>,
+    jobs: Jobs,
+) {
+    // A pushed message must not wait for the next one; failing is harmless.
+    let _ = stream.set_nodelay(true);
+    let routes = TowerToHyperService::new(warp::service(routes));
+    let in_service = AtomicUsize::new(0);
+    let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        in_service.fetch_add(1, Ordering::Relaxed);
+        let answer = hyper::service::Service::call(&routes, request);
+        async {
+            let answer = answer.await;
+            in_service.fetch_sub(1, Ordering::Relaxed);
+            answer
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout)
+        .max_headers(settings.max_headers)
+        .max_buf_size(settings.max_head_bytes)
+        .serve_connection(TokioIo::new(Stream::new(stream, settings.write_timeout)), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = jobs.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            if in_service.load(Ordering::Relaxed) == 0 {
+                // Half a head, or nothing: no request of anybody is lost. An answer that
+                // is being written gets the time it needs.
+                let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
+                return;
+            }
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%peer, %error, "HTTP connection ended early");
+    }
+}
+
+/// Errors of `accept` that concern one connection, not the listener (see accept(2)).
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
