@@ -28,6 +28,7 @@ mod oitc;
 mod oitc_database;
 mod oitc_golden;
 mod oitc_legacy;
+mod oitc_outage;
 mod oitc_wire;
 mod relay;
 mod rxjs;

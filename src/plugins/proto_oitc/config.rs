@@ -23,6 +23,9 @@ pub struct Config {
     /// How long names of hosts and services are remembered.
     #[serde(with = "duration")]
     pub lookup_cache: Duration,
+    /// How long after the data base told a name it may be used when the data base fails.
+    #[serde(with = "duration")]
+    pub lookup_stale: Duration,
     /// How many hosts and services are remembered.
     pub lookup_cache_entries: usize,
     /// Take front ends up to 5.6, too, which speak the PHP server's protocol. Such a socket
@@ -54,6 +57,7 @@ impl Default for Config {
             database: "main".into(),
             max_age: Duration::from_mins(5),
             lookup_cache: Duration::from_secs(30),
+            lookup_stale: Duration::from_hours(1),
             lookup_cache_entries: 10_000,
             legacy: false,
             legacy_register_timeout: Duration::from_secs(10),
@@ -74,6 +78,7 @@ impl Config {
         let day = Duration::from_hours(24);
         check.duration("max_age", self.max_age, Duration::from_secs(1)..=day);
         check.duration("lookup_cache", self.lookup_cache, Duration::ZERO..=day);
+        check.duration("lookup_stale", self.lookup_stale, Duration::ZERO..=day);
         check.range("lookup_cache_entries", self.lookup_cache_entries, 1..=10_000_000);
         let allowed = Duration::from_millis(100)..=day;
         check.duration("legacy_register_timeout", self.legacy_register_timeout, allowed.clone());

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 use warp::reply::Response;
 
 use super::decode::Members;
+use super::store::Found;
 use super::texts::texts;
 use super::{Shared, legacy, refuse, wire};
 use crate::core::chain;
@@ -171,8 +172,20 @@ async fn subject(
     notification: &Notification,
     kind: Kind,
 ) -> Result<Subject, NoSubject> {
-    let found = |result: Result<Option<String>, DatabaseError>, what| match result {
-        Ok(name) => name.ok_or(NoSubject::Unknown(what)),
+    let found = |result: Result<Option<Found>, DatabaseError>, what| match result {
+        Ok(Some(Found { name, fault })) => {
+            if let Some(error) = fault
+                && let Some(more) = shared.failures.pass()
+            {
+                warn!(
+                    error = chain(&error),
+                    more_before = more,
+                    "Cannot look up a {what}, using the name it had"
+                );
+            }
+            Ok(name)
+        }
+        Ok(None) => Err(NoSubject::Unknown(what)),
         Err(error) => Err(NoSubject::Failed(what, error)),
     };
     let host = found(shared.store.host(&notification.host_uuid).await, "host")?;

@@ -1,8 +1,10 @@
 //! Names of hosts and services from openITCOCKPIT's data base, remembered for a while: an
-//! alert storm must not become a query storm.
+//! alert storm must not become a query storm, and an alert that says the data base is down
+//! must not need the data base.
 
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use sea_orm::FromQueryResult;
 use tokio::time::timeout;
@@ -13,15 +15,33 @@ use crate::core::database::{Database, DatabaseError};
 /// How long an alert waits for the answer to another one's question before it asks itself.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long after a failure of the data base names that are known are used without asking.
+/// So of all alerts in this time one at most waits as long as a statement may take.
+const PAUSE: Duration = Duration::from_secs(5);
+
 /// Longest uuid that is remembered, in bytes; the columns hold 37.
 const MAX_UUID: usize = 64;
 
 pub(super) struct Store {
     database: Database,
-    /// Bounded in entries; when full, the least used go. Unknown uuids are not kept: what
-    /// was just created must be found at once.
-    names: Cache<(What, String), Known>,
+    /// Names younger than `lifetime`, and who is asking for one right now. Bounded in
+    /// entries; when full, the least used go. Unknown uuids are not kept: what was just
+    /// created must be found at once.
+    fresh: Cache<Key, Known>,
     lifetime: Duration,
+    /// The last name of each, for `stale` after it was told, in case the data base fails. Not
+    /// in `fresh`, where one cannot be kept and asked for at the same time. Bounded as well.
+    last: Cache<Key, Known>,
+    stale: Duration,
+    outage: Outage,
+}
+
+type Key = (What, String);
+
+/// A name, and why it is the last one known when it could not be asked for.
+pub(super) struct Found {
+    pub name: String,
+    pub fault: Option<DatabaseError>,
 }
 
 /// What a uuid is of.
@@ -37,6 +57,37 @@ struct Known {
     since: Instant,
 }
 
+impl Known {
+    fn found(self, fault: Option<DatabaseError>) -> Found {
+        Found { name: self.name, fault }
+    }
+}
+
+/// When the data base failed, until it answers again.
+#[derive(Default)]
+struct Outage(Mutex<Option<Instant>>);
+
+impl Outage {
+    /// Whether somebody who can do without an answer should ask. While the data base is away
+    /// that is one for each [`PAUSE`].
+    fn may_ask(&self) -> bool {
+        let mut failed = self.0.lock();
+        let asks = failed.is_none_or(|at| at.elapsed() >= PAUSE);
+        if failed.is_some() && asks {
+            *failed = Some(Instant::now());
+        }
+        asks
+    }
+
+    fn failed(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    fn answered(&self) {
+        *self.0.lock() = None;
+    }
+}
+
 #[derive(Debug, FromQueryResult)]
 struct Name {
     name: String,
@@ -49,17 +100,23 @@ struct Export {
 
 impl Store {
     pub(super) fn new(database: Database, config: &Config) -> Self {
-        let names = Cache::new(config.lookup_cache_entries);
-        Self { database, names, lifetime: config.lookup_cache }
+        Self {
+            database,
+            fresh: Cache::new(config.lookup_cache_entries),
+            lifetime: config.lookup_cache,
+            last: Cache::new(config.lookup_cache_entries),
+            stale: config.lookup_stale,
+            outage: Outage::default(),
+        }
     }
 
     /// The name of a host; none when there is no such host.
-    pub(super) async fn host(&self, uuid: &str) -> Result<Option<String>, DatabaseError> {
+    pub(super) async fn host(&self, uuid: &str) -> Result<Option<Found>, DatabaseError> {
         self.name(What::Host, uuid, "SELECT name FROM hosts WHERE uuid = ? LIMIT 1").await
     }
 
     /// The name of a service: its own, or its template's where it has none.
-    pub(super) async fn service(&self, uuid: &str) -> Result<Option<String>, DatabaseError> {
+    pub(super) async fn service(&self, uuid: &str) -> Result<Option<Found>, DatabaseError> {
         let sql = "SELECT CASE WHEN services.name IS NULL OR services.name = '' \
                    THEN servicetemplates.name ELSE services.name END AS name \
                    FROM services INNER JOIN servicetemplates \
@@ -81,31 +138,56 @@ impl Store {
         what: What,
         uuid: &str,
         sql: &str,
-    ) -> Result<Option<String>, DatabaseError> {
+    ) -> Result<Option<Found>, DatabaseError> {
         // MariaDB finds a uuid with any number of blanks behind it; those are not kept.
-        if self.lifetime.is_zero() || uuid.len() > MAX_UUID {
-            return self.ask(uuid, sql).await;
+        if uuid.len() > MAX_UUID {
+            let name = self.ask(uuid, sql).await?;
+            return Ok(name.map(|name| Found { name, fault: None }));
         }
         let key = (what, uuid.to_owned());
         let is_old = |known: &Known| known.since.elapsed() >= self.lifetime;
-        self.names.remove_if(&key, is_old);
+        self.fresh.remove_if(&key, is_old);
         // Of several that ask at the same time one asks the data base. When it gets no
         // answer the next one asks: the others must not wait for all of them in turn.
-        let asking = self.names.get_value_or_guard_async(&key);
+        let asking = self.fresh.get_value_or_guard_async(&key);
         let guard = match timeout(PATIENCE, asking).await {
-            Ok(Ok(known)) => return Ok(Some(known.name)),
+            Ok(Ok(known)) => return Ok(Some(known.found(None))),
             Ok(Err(guard)) => Some(guard),
             Err(_) => None,
         };
-        let Some(name) = self.ask(uuid, sql).await? else { return Ok(None) };
-        if let Some(guard) = guard {
-            let _ = guard.insert(Known { name: name.clone(), since: Instant::now() });
+        let is_usable = |known: &Known| known.since.elapsed() < self.stale;
+        let last = self.last.get(&key).filter(is_usable);
+        if let Some(last) = &last
+            && (guard.is_none() || !self.outage.may_ask())
+        {
+            return Ok(Some(last.clone().found(None)));
         }
-        Ok(Some(name))
+        match self.ask(uuid, sql).await {
+            Ok(Some(name)) => {
+                let known = Known { name, since: Instant::now() };
+                if let Some(guard) = guard {
+                    let _ = guard.insert(known.clone());
+                }
+                self.last.insert(key, known.clone());
+                Ok(Some(known.found(None)))
+            }
+            Ok(None) => {
+                self.last.remove(&key);
+                Ok(None)
+            }
+            Err(error) => match last {
+                Some(last) => Ok(Some(last.found(Some(error)))),
+                None => Err(error),
+            },
+        }
     }
 
     async fn ask(&self, uuid: &str, sql: &str) -> Result<Option<String>, DatabaseError> {
-        let rows: Vec<Name> = self.database.query(sql, [uuid.into()]).await?;
-        Ok(rows.into_iter().next().map(|row| row.name))
+        let asked = self.database.query::<Name>(sql, [uuid.into()]).await;
+        match asked {
+            Ok(_) => self.outage.answered(),
+            Err(_) => self.outage.failed(),
+        }
+        Ok(asked?.into_iter().next().map(|row| row.name))
     }
 }
