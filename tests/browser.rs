@@ -116,7 +116,100 @@ fn the_page_survives_a_restart_of_the_server() {
         tab.text("#ack").starts_with("Subscribed to “demo”")
     });
     assert_eq!(tab.text("#state"), "connected");
+    for (device, state) in LINES {
+        let line = format!("{device} .line");
+        eventually("the device is back, with the new key", || tab.text(&line) == state);
+    }
     tab.type_into("#message", "back again");
     tab.press_enter();
     wait_for_messages(&mut tab, &["back again"]);
+}
+
+/// What receives alerts, and what it says of itself once it does.
+const LINES: [(&str, &str); 3] =
+    [("#browser-a", "registered"), ("#browser-b", "registered"), ("#phone", "switched on")];
+
+/// Titles of the alerts that a browser or the phone shows.
+fn alerts(tab: &mut Tab, device: &str) -> Vec<String> {
+    tab.texts(&format!("{device} .title"))
+}
+
+/// Types another text for the alert.
+fn rewrite(tab: &mut Tab, text: &str) {
+    tab.eval("document.querySelector('#output').value = ''");
+    tab.type_into("#output", text);
+}
+
+#[test]
+fn an_alert_arrives_in_two_browsers_and_on_the_phone_until_they_disconnect() {
+    let server = demo(0);
+    let browser = Browser::start();
+    let mut tab = browser.open(&format!("http://{}/", server.address));
+    for (device, state) in LINES {
+        let line = format!("{device} .line");
+        eventually("the device is on the line", || tab.text(&line) == state);
+    }
+    let down = "PROBLEM: web-01 is DOWN!";
+    // The relay is told of the phone by the data base, which it reads now and then.
+    eventually("the phone gets an alert", || {
+        tab.click("#alert-send");
+        !alerts(&mut tab, "#phone").is_empty()
+    });
+    assert_eq!(tab.text("#alert-result"), "200 “ok”: the server took it.");
+    assert_eq!(alerts(&mut tab, "#phone")[0], down);
+    let pushed = tab.texts("#phone li pre").remove(0);
+    assert!(pushed.contains("\"title\": \"PROBLEM: web-01 is DOWN!\""), "{pushed}");
+    for device in ["#browser-a", "#browser-b"] {
+        eventually("the browser gets it", || {
+            alerts(&mut tab, device).first().is_some_and(|it| it == down)
+        });
+    }
+    let before = alerts(&mut tab, "#browser-b").len();
+
+    // One browser less: the others still get what comes.
+    tab.click("#browser-b button");
+    assert_eq!(tab.text("#browser-b .line"), "disconnected");
+    rewrite(&mut tab, "<i>now</i>");
+    tab.click("#alert-send");
+    for device in ["#browser-a", "#phone"] {
+        let text = format!("{device} li:last-child .text");
+        eventually("the alert arrives", || tab.texts(&text) == ["<i>now</i>"]);
+    }
+    assert_eq!(tab.eval("document.querySelectorAll('.device i').length"), 0, "taken for HTML");
+    assert_eq!(alerts(&mut tab, "#browser-b").len(), before);
+    assert!(tab.errors().is_empty(), "{:?}", tab.errors());
+
+    // Nobody is left.
+    tab.click("#browser-a button");
+    tab.click("#phone button");
+    let nobody = "202 “User is not registered for push notifications”: nobody listens.";
+    eventually("the page says so", || {
+        tab.click("#alert-send");
+        tab.text("#alert-result") == nobody
+    });
+    // And back again.
+    tab.click("#browser-b button");
+    eventually("it is registered", || tab.text("#browser-b .line") == "registered");
+    tab.click("#alert-send");
+    eventually("the alert arrives", || alerts(&mut tab, "#browser-b").len() == before + 1);
+}
+
+#[test]
+fn the_command_says_what_the_form_says() {
+    let server = demo(0);
+    let browser = Browser::start();
+    let mut tab = browser.open(&format!("http://{}/", server.address));
+    eventually("the form is filled", || tab.texts("#level option").len() == 3);
+    tab.eval("(() => { const choice = document.querySelector('#object'); choice.value = [...choice.options].find(o => o.text === 'db-01/Disk usage').value; choice.dispatchEvent(new Event('change', { bubbles: true })); })()");
+    assert_eq!(tab.texts("#level option"), ["OK", "WARNING", "CRITICAL", "UNKNOWN"]);
+    rewrite(&mut tab, "it's full");
+    let command = tab.text("#command");
+    for part in [
+        &format!("OITC_ADDRESS={} pushmux send --type Service ", server.address),
+        " --notificationtype PROBLEM ",
+        " --state 2 ",
+        r" --output 'it'\''s full' --user-id 1",
+    ] {
+        assert!(command.contains(part), "{part} is not in {command}");
+    }
 }

@@ -19,6 +19,7 @@ mod apikey;
 mod browser;
 mod cli;
 mod config;
+mod demo;
 mod golden;
 mod http;
 mod layering;

@@ -20,6 +20,9 @@ pub trait Protocol: Send + Sync {
         false
     }
 
+    /// The protocol's port is bound, and nothing was served yet.
+    fn listening(&self, _address: SocketAddr) {}
+
     /// Text for the terminal once the server listens on `address`; none by default.
     ///
     /// Printed to stdout, never logged, so it may hold what a log must not.

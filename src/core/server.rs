@@ -106,6 +106,9 @@ impl Server {
             places.add(listen, (name, protocol));
         }
         let listeners = places.bind(&plan.server).await?;
+        for listener in &listeners {
+            listener.protocols.iter().for_each(|(_, it)| it.listening(listener.address));
+        }
         Ok(Self { settings: plan.server, listeners, jobs })
     }
 

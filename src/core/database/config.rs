@@ -12,7 +12,8 @@ use crate::core::config::{Check, Secret, duration};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `mysql://user:password@host:port/database` or `sqlite:/path/to/file`. Wins over `cnf`.
+    /// `mysql://user:password@host:port/database`, `sqlite:/path/to/file` or
+    /// `sqlite::memory:`. Wins over `cnf`.
     pub url: Secret,
     /// A MySQL option file with host, port, user, password and database.
     pub cnf: PathBuf,
@@ -23,6 +24,9 @@ pub struct Config {
     pub max_connections: u32,
     /// Print every statement.
     pub debug: bool,
+    /// Statements to run with each start, in this order, before the first of any other. Until
+    /// all have worked no other is run.
+    pub setup: Vec<String>,
 }
 
 impl Default for Config {
@@ -33,6 +37,7 @@ impl Default for Config {
             timeout: Duration::from_secs(2),
             max_connections: 5,
             debug: false,
+            setup: vec![],
         }
     }
 }
@@ -56,6 +61,12 @@ impl Config {
         } else if let Err(error) = Cnf::read(&self.cnf) {
             check.fault("cnf", &error.to_string());
         }
+    }
+
+    /// Whether the data base lives in the memory of this process.
+    pub(super) fn is_in_memory(&self) -> bool {
+        let url = self.url.expose();
+        url.starts_with("sqlite:") && (url.contains(":memory:") || url.contains("mode=memory"))
     }
 
     /// The URL to connect to.

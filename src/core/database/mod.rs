@@ -32,6 +32,8 @@ struct Inner {
     timeout: Duration,
     max_connections: u32,
     debug: bool,
+    setup: Vec<String>,
+    in_memory: bool,
     pool: OnceCell<DatabaseConnection>,
 }
 
@@ -59,6 +61,8 @@ impl Database {
             timeout: config.timeout,
             max_connections: config.max_connections,
             debug: config.debug,
+            setup: config.setup.clone(),
+            in_memory: config.is_in_memory(),
             pool: OnceCell::new(),
         })))
     }
@@ -156,9 +160,22 @@ impl Database {
                         })
                     })
                 });
+            if inner.in_memory {
+                // Such a data base ends with its connection, and a second one would find
+                // tables locked that the first has in its hands.
+                let never = None::<Duration>;
+                options.max_connections(1).idle_timeout(never).max_lifetime(never);
+            }
             // Its own error quotes the URL, and with it the password.
             let no_url = |_| DbErr::Custom("the data base's URL cannot be used".to_owned());
-            sea_orm::Database::connect(options).await.map_err(no_url)
+            let pool = sea_orm::Database::connect(options).await.map_err(no_url)?;
+            for (index, sql) in inner.setup.iter().enumerate() {
+                self.tell(sql);
+                let key = format!("database.{}.setup.{index}", inner.name);
+                let failed = |error| DbErr::Custom(format!("{key}: {error}"));
+                pool.execute_unprepared(sql).await.map_err(failed)?;
+            }
+            Ok(pool)
         };
         inner.pool.get_or_try_init(open).await
     }
