@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
@@ -70,8 +71,7 @@ pub(super) async fn run(
 /// resets it, and a reset can overtake the Close frame that says why.
 async fn read_to_end(stream: &TcpStream) {
     while stream.readable().await.is_ok() {
-        let mut scratch = [0; READ_BYTES];
-        match stream.try_read(&mut scratch) {
+        match discard(stream) {
             Ok(0) => return,
             // As in `process`: a client must not keep the worker for itself.
             Ok(_) => tokio::task::consume_budget().await,
@@ -79,6 +79,12 @@ async fn read_to_end(stream: &TcpStream) {
             Err(_) => return,
         }
     }
+}
+
+/// Reads into a buffer that is gone before anything is awaited: what lives across an
+/// `.await` is part of every connection's task, idle ones included.
+fn discard(stream: &TcpStream) -> io::Result<usize> {
+    stream.try_read(&mut [0; READ_BYTES])
 }
 
 /// Why a connection is over.
@@ -133,22 +139,23 @@ impl Connection {
         let mut stopping = pin!(jobs.stopping());
         loop {
             let deadline = self.deadline();
+            let interest = match self.stuck {
+                Some(_) => Interest::READABLE | Interest::WRITABLE,
+                None => Interest::READABLE,
+            };
             tokio::select! {
-                ready = outbox.stream.readable() => {
-                    let read = ready.and_then(|()| self.read(outbox));
-                    match read {
-                        Ok(0) => return End::Lost,
-                        Ok(_) => {}
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(_) => return End::Lost,
-                    }
-                    if let ControlFlow::Break(end) = self.process(outbox).await {
-                        return end;
-                    }
-                }
-                ready = outbox.stream.writable(), if self.stuck.is_some() => {
-                    if ready.is_err() {
-                        return End::Lost;
+                ready = outbox.stream.ready(interest) => {
+                    let Ok(ready) = ready else { return End::Lost };
+                    if ready.is_readable() {
+                        match self.read(outbox) {
+                            Ok(0) => return End::Lost,
+                            Ok(_) => {}
+                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                            Err(_) => return End::Lost,
+                        }
+                        if let ControlFlow::Break(end) = self.process(outbox).await {
+                            return end;
+                        }
                     }
                 }
                 () = outbox.wake.notified() => {}
