@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 success, 1 failure while running, 2 wrong usage or configuration.
 
+mod bench;
 mod config;
 mod docs;
 mod run;
@@ -98,6 +99,9 @@ enum Command {
         #[arg(value_name = "FLAGS", trailing_var_arg = true, allow_hyphen_values = true)]
         flags: Vec<OsString>,
     },
+    /// Put load on a server and check that every message comes once and in order.
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Print shell completions.
     Completions {
         /// The shell to complete for.
@@ -120,6 +124,7 @@ pub fn main() -> ExitCode {
         Some(Command::Config(command)) => config::run(&command, &cli.common),
         Some(Command::Token(command)) => token::run(&command),
         Some(Command::Send { flags }) => return send::run(flags),
+        Some(Command::Bench(command)) => bench::run(command),
         Some(Command::Completions { shell }) => docs::completions(shell),
         Some(Command::Man) => docs::man(),
     };

@@ -1,0 +1,125 @@
+//! One subscriber's connection.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use mio::net::TcpStream;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::dialect::ACCEPT;
+
+/// How many connections one source address can have: fewer than the ports that the system
+/// hands out, which are 28,232 unless it was told otherwise.
+const PER_ADDRESS: usize = 25_000;
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Not there, or gone.
+    Closed,
+    /// Waits for the TCP connection.
+    Connecting,
+    /// Waits for the 101.
+    Opening,
+    /// Open, and told nothing yet.
+    Open,
+    /// Waits for the pong after its subscription.
+    Subscribing,
+    /// Gets messages.
+    Ready,
+}
+
+/// A subscriber's end.
+pub(super) struct Connection {
+    pub(super) stream: Option<TcpStream>,
+    pub(super) state: State,
+    /// Whether it has got a probe.
+    pub(super) probed: bool,
+    pub(super) topic: usize,
+    /// When it was dialled.
+    pub(super) dialled: u64,
+    /// The start of a frame or an answer whose rest has not come yet; nearly always empty.
+    pub(super) rest: Vec<u8>,
+}
+
+impl Connection {
+    pub(super) fn new(topic: usize) -> Self {
+        let (state, rest) = (State::Closed, Vec::new());
+        Self { stream: None, state, probed: false, topic, dialled: 0, rest }
+    }
+
+    /// Reads once, behind what is left from before. Returns how many bytes of the buffer are
+    /// filled and whether it was filled up; none when nothing is there, 0 at the end.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<(usize, bool)>> {
+        let Some(stream) = &mut self.stream else { return Ok(None) };
+        let start = self.rest.len();
+        buffer[..start].copy_from_slice(&self.rest);
+        let read = loop {
+            match stream.read(&mut buffer[start..]) {
+                Ok(0) => return Ok(Some((0, false))),
+                Ok(read) => break read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        };
+        if start > 0 {
+            self.rest = Vec::new();
+        }
+        Ok(Some((start + read, start + read == buffer.len())))
+    }
+
+    /// Sends something short. A connection that does not take it is broken: nothing else is
+    /// on the way from here.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let written = stream.write(bytes)?;
+        if written == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
+}
+
+/// Begins to connect. Loopback has one source address for each [`PER_ADDRESS`] connections.
+pub(super) fn dial(to: SocketAddr, number: usize) -> io::Result<TcpStream> {
+    let group = number / PER_ADDRESS;
+    if group == 0 || to.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        let stream = TcpStream::connect(to)?;
+        return Ok(stream);
+    }
+    let last = u8::try_from(group + 1).unwrap_or(u8::MAX);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
+    socket.bind(&SockAddr::from(from))?;
+    match socket.connect(&SockAddr::from(to)) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+/// The answer to a handshake: its length if it is whole and good.
+pub(super) fn opened(bytes: &[u8]) -> Result<Option<usize>, String> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut answer = httparse::Response::new(&mut headers);
+    match answer.parse(bytes) {
+        Ok(httparse::Status::Partial) => Ok(None),
+        Ok(httparse::Status::Complete(length)) => {
+            let status = answer.code.unwrap_or(0);
+            if status != 101 {
+                let reason = answer.reason.unwrap_or("").trim();
+                return Err(format!("the server answered a handshake with {status} {reason}"));
+            }
+            let accept = answer.headers.iter().find(|header| {
+                header.name.eq_ignore_ascii_case("sec-websocket-accept")
+                    && header.value.trim_ascii() == ACCEPT.as_bytes()
+            });
+            if accept.is_none() {
+                return Err("the server's 101 has no good Sec-WebSocket-Accept".into());
+            }
+            Ok(Some(length))
+        }
+        Err(error) => Err(format!("the answer to a handshake is no HTTP: {error}")),
+    }
+}

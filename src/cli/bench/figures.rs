@@ -1,0 +1,174 @@
+//! What a run has come to, and whether that is good.
+
+use std::sync::Arc;
+
+use super::dialect::Counts;
+use super::process::{Cpu, Thread};
+use super::progress::Progress;
+use super::publishers::Published;
+use super::tally::Tally;
+
+/// A thread that was busy for more than this share of the time was what limited the run.
+const SATURATED: f64 = 0.9;
+
+/// The server's resident memory, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    pub(super) start: u64,
+    /// With every connection open and nobody subscribed; with `--idle` alone.
+    pub(super) connected: u64,
+    /// With everybody subscribed.
+    pub(super) subscribed: u64,
+    pub(super) peak: u64,
+    pub(super) end: u64,
+}
+
+/// The server, as far as it can be seen from here.
+pub(super) struct Server {
+    pub(super) pids: Vec<u32>,
+    pub(super) names: String,
+    /// While measuring.
+    pub(super) cpu: Cpu,
+    pub(super) memory: Memory,
+}
+
+/// Everything about a run.
+pub(super) struct Figures {
+    pub(super) progress: Arc<Progress>,
+    pub(super) published: Published,
+    pub(super) tally: Tally,
+    pub(super) lost: u64,
+    /// What the busiest receiver took while measuring.
+    pub(super) receiver: Thread,
+    /// Or why nothing is known of it.
+    pub(super) server: Result<Server, String>,
+    /// Why the run was not good.
+    pub(super) faults: Vec<String>,
+    /// Why its figures may not be the server's.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Figures {
+    /// From the first measured publish to the last delivery, in seconds.
+    pub(super) fn seconds(&self) -> f64 {
+        let end = self.tally.last.max(self.published.ended);
+        end.saturating_sub(self.published.began) as f64 / 1e9
+    }
+
+    /// Messages that were taken by the server, warm-up included.
+    pub(super) fn taken(&self) -> u64 {
+        self.published.warm + self.published.measured
+    }
+
+    /// Messages that healthy subscribers should have; none if who comes back need not have
+    /// all.
+    pub(super) fn expected(&self) -> Option<u64> {
+        let settings = &self.progress.settings;
+        if settings.storm {
+            return None;
+        }
+        let stream = |topic, lane| u64::from(self.progress.sent(topic, lane));
+        let failed = self.progress.failed.lock();
+        let by_topic = (0..settings.topics).map(|topic| {
+            let streams = (0..settings.lanes).map(|lane| {
+                let failed = failed.get(&self.progress.stream(topic, lane));
+                stream(topic, lane) - failed.map_or(0, |failed| failed.len() as u64)
+            });
+            let subscribers = (0..settings.subscribers).filter(|subscriber| {
+                !settings.is_slow(*subscriber) && settings.topic_of(*subscriber) == topic
+            });
+            streams.sum::<u64>() * subscribers.count() as u64
+        });
+        Some(by_topic.sum())
+    }
+
+    /// What a thread had of the measured time, as a share.
+    pub(super) fn share(&self, nanoseconds: u64) -> f64 {
+        let seconds = self.seconds();
+        if seconds > 0.0 { nanoseconds as f64 / 1e9 / seconds } else { 0.0 }
+    }
+
+    /// Finds what is wrong.
+    pub(super) fn judge(&mut self) {
+        let refused: u64 = self.published.refused.values().sum();
+        for (count, one, many) in [
+            (self.lost, "message was lost", "messages were lost"),
+            (self.tally.duplicated, "message came twice", "messages came twice"),
+            (self.tally.reordered, "message came out of order", "messages came out of order"),
+            (
+                self.tally.corrupted,
+                "message was changed on its way",
+                "messages were changed on their way",
+            ),
+            (
+                self.tally.misrouted,
+                "message came to the wrong topic",
+                "messages came to the wrong topic",
+            ),
+            (
+                self.tally.disconnected,
+                "healthy subscriber was disconnected",
+                "healthy subscribers were disconnected",
+            ),
+            (refused, "publish was refused or failed", "publishes were refused or failed"),
+        ] {
+            match count {
+                0 => {}
+                1 => self.faults.push(format!("1 {one}")),
+                count => self.faults.push(format!("{count} {many}")),
+            }
+        }
+        if let Some(counts) = self.published.counts {
+            self.faults.extend(self.judge_counts(counts));
+        }
+        if self.progress.settings.idle {
+            return;
+        }
+        for (name, thread) in [("receiver", self.receiver), ("publisher", self.published.thread)] {
+            let share = self.share(thread.ran);
+            if share > SATURATED {
+                self.warnings.push(format!(
+                    "the {name} was busy for {:.0} % of the time: these figures measure the generator",
+                    share * 100.0
+                ));
+            }
+        }
+        if self.published.given_up > 0 {
+            self.warnings.push(format!(
+                "{} messages were not with everybody within the settle time before the next one was sent",
+                self.published.given_up
+            ));
+        }
+    }
+
+    /// Compares what the server says with what has come.
+    fn judge_counts(&self, counts: Counts) -> Option<String> {
+        let settings = &self.progress.settings;
+        let Counts { accepted, dropped } = counts;
+        let delivered = self.tally.delivered;
+        let plain = settings.slow == 0
+            && settings.churn == 0
+            && !settings.storm
+            && self.tally.disconnected == 0;
+        if !plain {
+            // Receivers that nobody counts here may be among them.
+            let wrong = accepted < delivered && settings.slow == 0 && !settings.storm;
+            return wrong.then(|| {
+                format!("the server says it has delivered {accepted}, but {delivered} have come")
+            });
+        }
+        if self.published.counted != self.taken() {
+            return Some(format!(
+                "{} of {} answers say what was delivered",
+                self.published.counted,
+                self.taken()
+            ));
+        }
+        let expected = self.expected()?;
+        (accepted != delivered || accepted + dropped != expected).then(|| {
+            format!(
+                "the server says it has delivered {accepted} and dropped {dropped}, but {expected} were to come and {delivered} came"
+            )
+        })
+    }
+}
