@@ -16,6 +16,7 @@
 )]
 
 mod apikey;
+mod bench;
 mod browser;
 mod cli;
 mod config;

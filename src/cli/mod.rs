@@ -100,7 +100,7 @@ enum Command {
         flags: Vec<OsString>,
     },
     /// Put load on a server and check that every message comes once and in order.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = bench::ABOUT)]
     Bench(bench::Command),
     /// Print shell completions.
     Completions {

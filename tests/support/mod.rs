@@ -11,6 +11,7 @@ pub mod oitc;
 pub mod receiver;
 pub mod server;
 pub mod sqlite;
+pub mod stub;
 pub mod token;
 pub mod ws;
 

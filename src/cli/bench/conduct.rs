@@ -1,23 +1,22 @@
 //! The course of a run: connect, subscribe, probe, warm up, measure, settle.
 
-use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::mpsc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mio::{Poll, Waker};
 
+use super::churn::Churned;
 use super::figures::{Figures, Memory, Server};
 use super::process::{Cpu, Processes, Thread};
 use super::progress::{Progress, Stage};
 use super::publishers::{Kind, Publishers, WAKER};
+use super::receivers::{self, Receivers};
 use super::settings::{Length, Settings};
-use super::subscribers::{Received, Subscribers};
+use super::subscribers::Received;
 use super::tally::Tally;
-use super::timeline::Timeline;
 
 /// How long nothing may happen while subscribers connect or subscribe.
 const STALL: Duration = Duration::from_secs(10);
@@ -30,8 +29,6 @@ const MEMORY_EVERY: u32 = 10;
 
 /// How often subscriptions are probed, and how long all of it may take.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
-
-type Receivers = Vec<JoinHandle<Received>>;
 
 /// Does the run.
 ///
@@ -69,11 +66,12 @@ fn rand_run() -> u16 {
 struct Conductor {
     progress: Arc<Progress>,
     receivers: Receivers,
-    /// Where the receivers' CPU time can be read.
-    folders: Vec<PathBuf>,
     server: Result<Processes, String>,
     memory: Memory,
     looks: u32,
+    stop_churn: Arc<AtomicBool>,
+    churn: Option<JoinHandle<Churned>>,
+    churned: Option<Churned>,
 }
 
 impl Conductor {
@@ -88,33 +86,24 @@ impl Conductor {
         } else {
             Ok(Processes { pids: settings.pids.clone() })
         };
-        let mut receivers = Vec::new();
-        let (tell, folders) = mpsc::sync_channel(settings.threads);
-        for range in shares(settings.subscribers, settings.threads) {
-            let tally = Tally::new(timeline(settings));
-            let subscribers = Subscribers::new(progress.clone(), range, tally)?;
-            let tell = tell.clone();
-            let receiver = thread::Builder::new().name("receiver".into()).spawn(move || {
-                let _ = tell.send(super::process::this_thread());
-                subscribers.run()
-            })?;
-            receivers.push(receiver);
-        }
-        let folders = folders.iter().take(receivers.len()).collect();
+        // Before the first one connects.
         let start = server.as_ref().map_or(0, Processes::memory);
-        let memory = Memory { start, ..Memory::default() };
-        Ok(Self { progress, receivers, folders, server, memory, looks: 0 })
+        let receivers = Receivers::start(&progress)?;
+        Ok(Self {
+            progress,
+            receivers,
+            server,
+            memory: Memory { start, ..Memory::default() },
+            looks: 0,
+            stop_churn: Arc::default(),
+            churn: None,
+            churned: None,
+        })
     }
 
-    fn join(self) -> Vec<Received> {
-        let mut received = Vec::new();
-        for receiver in self.receivers {
-            match receiver.join() {
-                Ok(part) => received.push(part),
-                Err(_) => self.progress.fail("a receiver has ended early"),
-            }
-        }
-        received
+    fn join(mut self) -> Vec<Received> {
+        self.stop_churn();
+        self.receivers.join(&self.progress)
     }
 
     fn play(&mut self, poll: Poll) -> Result<Figures, String> {
@@ -123,10 +112,12 @@ impl Conductor {
         if !idle {
             self.progress.set_stage(Stage::Receive);
         }
-        self.gather("connected", all, |progress| progress.connected.load(Relaxed))?;
+        self.gather("subscribers", "connected", all, |progress| progress.connected.load(Relaxed))?;
         self.memory.connected = self.read_memory();
         self.progress.set_stage(Stage::Receive);
-        self.gather("subscribed", all, |progress| progress.subscribed.load(Acquire))?;
+        self.gather("subscribers", "subscribed", all, |progress| {
+            progress.subscribed.load(Acquire)
+        })?;
         self.memory.subscribed = self.read_memory();
         let publishers = Publishers::new(self.progress.clone(), poll)
             .map_err(|error| format!("cannot start: {error}"))?;
@@ -134,24 +125,32 @@ impl Conductor {
             return Ok(self.figures(publishers, [Cpu::default(); 2], Thread::default()));
         }
         let publishers = self.probe(publishers)?;
+        self.start_churn().map_err(|error| format!("cannot start: {error}"))?;
         let length = Length::Time(self.progress.settings.warm_up);
-        let publishers = self.publish(publishers, Kind::Warmup, length)?;
-        let before = (self.cpu(), self.receivers_took());
+        let publishers = self.publish(publishers, Kind::Unmeasured, length)?;
+        let before = (self.cpu(), self.receivers.took());
         let length = self.progress.settings.length;
-        let publishers = self.publish(publishers, Kind::Measured, length)?;
+        let mut publishers = self.publish(publishers, Kind::Measured, length)?;
+        if self.progress.settings.storm {
+            publishers = self.prove(publishers)?;
+        }
         self.settle();
-        let after = (self.cpu(), self.receivers_took());
+        let after = (self.cpu(), self.receivers.took());
+        self.stop_churn();
         let alive = self.server.as_ref().is_ok_and(Processes::are_alive);
         if self.server.is_ok() && !alive {
             self.server = Err("it has ended".into());
         }
         self.memory.end = self.read_memory();
-        Ok(self.figures(publishers, [before.0, after.0], after.1.since(before.1)))
+        let receiver = before.1.iter().zip(after.1).map(|(before, after)| after.since(*before));
+        let receiver = receiver.max_by_key(|thread| thread.ran).unwrap_or_default();
+        Ok(self.figures(publishers, [before.0, after.0], receiver))
     }
 
     /// Waits until all subscribers are so far.
     fn gather(
         &mut self,
+        who: &str,
         what: &str,
         all: usize,
         count: impl Fn(&Progress) -> usize,
@@ -167,9 +166,7 @@ impl Conductor {
                 (last, since) = (now, Instant::now());
             }
             if since.elapsed() > STALL {
-                return Err(format!(
-                    "only {now} of {all} subscribers {what}, and no more for 10 s"
-                ));
+                return Err(format!("only {now} of {all} {who} {what}, and no more for 10 s"));
             }
         }
     }
@@ -194,10 +191,33 @@ impl Conductor {
         self.server.as_ref().map_or_else(|_| Cpu::default(), Processes::cpu)
     }
 
-    /// The busiest receiver decides whether the generator can keep up.
-    fn receivers_took(&self) -> Thread {
-        let threads = self.folders.iter().map(|folder| Thread::read(folder));
-        threads.max_by_key(|thread| thread.ran).unwrap_or_default()
+    /// After a storm: all come back, and a message to each topic shows that they are there.
+    fn prove(&mut self, publishers: Publishers) -> Result<Publishers, String> {
+        let receivers = self.receivers.count();
+        self.gather("groups of subscribers", "came back", receivers, |progress| {
+            progress.back.load(Acquire)
+        })?;
+        let topics = u32::try_from(self.progress.settings.topics).unwrap_or(u32::MAX);
+        self.publish(publishers, Kind::Unmeasured, Length::Messages(topics))
+    }
+
+    fn start_churn(&mut self) -> std::io::Result<()> {
+        if self.progress.settings.churn == 0 {
+            return Ok(());
+        }
+        let (progress, stop) = (self.progress.clone(), self.stop_churn.clone());
+        let churn = move || super::churn::churn(&progress, &stop);
+        self.churn = Some(thread::Builder::new().name("churn".into()).spawn(churn)?);
+        Ok(())
+    }
+
+    fn stop_churn(&mut self) {
+        self.stop_churn.store(true, Release);
+        let Some(churn) = self.churn.take() else { return };
+        match churn.join() {
+            Ok(churned) => self.churned = Some(churned),
+            Err(_) => self.progress.fail("those who come and go have ended early"),
+        }
     }
 
     /// Publishes until every healthy subscriber has got something. Not every server says when
@@ -205,7 +225,7 @@ impl Conductor {
     fn probe(&mut self, mut publishers: Publishers) -> Result<Publishers, String> {
         let (healthy, start) = (self.progress.settings.healthy(), Instant::now());
         let topics = self.progress.settings.topics;
-        let patience = self.progress.settings.settle.max(STALL);
+        let patience = self.progress.settings.settle;
         loop {
             let length = Length::Messages(u32::try_from(topics).unwrap_or(u32::MAX));
             publishers = self.publish(publishers, Kind::Probe, length)?;
@@ -260,13 +280,13 @@ impl Conductor {
     fn settle(&mut self) {
         let start = Instant::now();
         self.progress.set_stage(Stage::Settle);
-        while self.progress.settled.load(Acquire) < self.receivers.len()
+        while self.progress.settled.load(Acquire) < self.receivers.count()
             && start.elapsed() < self.progress.settings.settle
             && self.look().is_ok()
         {}
     }
 
-    fn figures(&self, publishers: Publishers, cpu: [Cpu; 2], receiver: Thread) -> Figures {
+    fn figures(&mut self, publishers: Publishers, cpu: [Cpu; 2], receiver: Thread) -> Figures {
         let [before, after] = cpu;
         let server = self.server.as_ref().map(|processes| Server {
             pids: processes.pids.clone(),
@@ -277,26 +297,13 @@ impl Conductor {
         Figures {
             progress: self.progress.clone(),
             published: publishers.published,
-            tally: Tally::new(timeline(&self.progress.settings)),
+            tally: Tally::new(receivers::timeline(&self.progress.settings)),
             lost: 0,
             receiver,
+            churned: self.churned.take(),
             server: server.map_err(Clone::clone),
             faults: Vec::new(),
             warnings: Vec::new(),
         }
     }
-}
-
-/// The numbers of the subscribers of each receiver.
-fn shares(subscribers: usize, threads: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..threads).map(move |part| subscribers * part / threads..subscribers * (part + 1) / threads)
-}
-
-/// An empty timeline if one is wanted, for about a hundred slices.
-fn timeline(settings: &Settings) -> Option<Timeline> {
-    let slice = match settings.length {
-        Length::Time(time) => u64::try_from(time.as_nanos() / 100).unwrap_or(u64::MAX),
-        Length::Messages(_) => 1_000_000,
-    };
-    (settings.json.is_some() || settings.svg.is_some()).then(|| Timeline::new(slice))
 }

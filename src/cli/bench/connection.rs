@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use rustix::io::Errno;
@@ -79,18 +80,38 @@ impl Connection {
     }
 }
 
-/// Begins to connect. Loopback has one source address for each [`PER_ADDRESS`] connections.
-pub(super) fn dial(to: SocketAddr, number: usize) -> io::Result<TcpStream> {
+/// The address to connect from, if the system's choice would not do: on loopback there is
+/// one for each [`PER_ADDRESS`] connections.
+fn source(to: SocketAddr, number: usize) -> Option<SockAddr> {
     let group = number / PER_ADDRESS;
     if group == 0 || to.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) {
-        let stream = TcpStream::connect(to)?;
-        return Ok(stream);
+        return None;
     }
-    let last = u8::try_from(group + 1).unwrap_or(u8::MAX);
+    let last = u8::try_from(group % 250 + 1).unwrap_or(u8::MAX);
+    Some(SockAddr::from(SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0))))
+}
+
+/// Connects, and blocks meanwhile.
+pub(super) fn connect(
+    to: SocketAddr,
+    number: usize,
+    timeout: Duration,
+) -> io::Result<std::net::TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(from) = source(to, number) {
+        socket.bind(&from)?;
+    }
+    socket.connect_timeout(&SockAddr::from(to), timeout)?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}
+
+/// Begins to connect.
+pub(super) fn dial(to: SocketAddr, number: usize) -> io::Result<TcpStream> {
+    let Some(from) = source(to, number) else { return TcpStream::connect(to) };
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
-    let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
-    socket.bind(&SockAddr::from(from))?;
+    socket.bind(&from)?;
     match socket.connect(&SockAddr::from(to)) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}

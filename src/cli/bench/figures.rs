@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use super::churn::Churned;
 use super::dialect::Counts;
 use super::process::{Cpu, Thread};
 use super::progress::Progress;
-use super::publishers::Published;
+use super::published::Published;
 use super::tally::Tally;
 
 /// A thread that was busy for more than this share of the time was what limited the run.
 const SATURATED: f64 = 0.9;
+
+/// A thread that waited for a CPU for more than this share of the time saw messages late.
+const STARVED: f64 = 0.25;
 
 /// The server's resident memory, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +44,7 @@ pub(super) struct Figures {
     pub(super) lost: u64,
     /// What the busiest receiver took while measuring.
     pub(super) receiver: Thread,
+    pub(super) churned: Option<Churned>,
     /// Or why nothing is known of it.
     pub(super) server: Result<Server, String>,
     /// Why the run was not good.
@@ -57,7 +62,7 @@ impl Figures {
 
     /// Messages that were taken by the server, warm-up included.
     pub(super) fn taken(&self) -> u64 {
-        self.published.warm + self.published.measured
+        self.published.unmeasured + self.published.measured
     }
 
     /// Messages that healthy subscribers should have; none if who comes back need not have
@@ -110,6 +115,11 @@ impl Figures {
                 "healthy subscriber was disconnected",
                 "healthy subscribers were disconnected",
             ),
+            (
+                self.churned.as_ref().map_or(0, |churned| churned.failed),
+                "subscriber that came and went failed",
+                "subscribers that came and went failed",
+            ),
             (refused, "publish was refused or failed", "publishes were refused or failed"),
         ] {
             match count {
@@ -126,6 +136,13 @@ impl Figures {
         }
         for (name, thread) in [("receiver", self.receiver), ("publisher", self.published.thread)] {
             let share = self.share(thread.ran);
+            let waited = self.share(thread.waited);
+            if waited > STARVED {
+                self.warnings.push(format!(
+                    "the {name} waited for a CPU for {:.0} % of the time: latencies have that in them",
+                    waited * 100.0
+                ));
+            }
             if share > SATURATED {
                 self.warnings.push(format!(
                     "the {name} was busy for {:.0} % of the time: these figures measure the generator",

@@ -70,7 +70,8 @@ impl Inbox {
         self.tally.delivered += 1;
         let spread = self.progress.received(connection.topic, stamp.id, now);
         let measured_from = self.progress.measured_from.load(Relaxed);
-        if stamp.sent < measured_from {
+        let measured_until = self.progress.measured_until.load(Relaxed);
+        if !(measured_from..measured_until).contains(&stamp.sent) {
             return;
         }
         let latency = now.saturating_sub(stamp.sent);

@@ -31,9 +31,15 @@ pub(super) fn value(figures: &Figures) -> Value {
             "ns": percentiles(&tally.handshakes),
         },
         "reconnect_storm_ns": tally.storm,
+        "churn": figures.churned.as_ref().map(|churned| json!({
+            "seconds": churned.seconds,
+            "failed": churned.failed,
+            "first_failure": churned.first_failure,
+            "ns": percentiles(&churned.times),
+        })),
         "published": {
             "measured": published.measured,
-            "warm_up": published.warm,
+            "unmeasured": published.unmeasured,
             "per_second": rate(published.measured),
             "refused": published.refused,
             "first_failure": published.first_failure,

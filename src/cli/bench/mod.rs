@@ -16,6 +16,7 @@
 )]
 
 mod answer;
+mod churn;
 mod conduct;
 mod connection;
 mod credential;
@@ -30,11 +31,14 @@ mod limits;
 mod options;
 mod process;
 mod progress;
+mod published;
 mod publishers;
+mod receivers;
 mod report;
 mod settings;
 mod stamp;
 mod subscribers;
+mod svg;
 mod tally;
 mod target;
 mod timeline;
@@ -47,16 +51,36 @@ use clap::Subcommand;
 use self::settings::Settings;
 use super::{Failure, print};
 
+/// What the three commands have in common, for those who read no code.
+pub(super) const ABOUT: &str = "\
+Subscribers connect, subscribe and count; publishers post messages that carry their number and \
+the time. So every loss, duplicate, change of order and every latency is seen by the receiver. \
+First each topic is probed until all its subscribers get something; then comes the warm-up, the \
+measured part, and a wait for the last messages.
+
+The server is best on a machine, or on cores, of its own. Latency is from sending the POST to \
+the arrival at each subscriber. CPU is that of the server's processes while measuring; `user` is \
+exact to 10 ms. `delivered` and what was lost count all messages, measured or not.
+
+Exit codes: 0 every message came once and in order to every subscriber that reads, and none was \
+refused; 1 not so, or the run failed; 2 wrong usage.";
+
 /// Which server to speak to.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Subscribers on /ws, publishers on /broadcast, with tokens.
     Notiflux(Box<dialect::notiflux::Options>),
+    /// Browsers and notifications of the push server of openITCOCKPIT.
+    Oitc(Box<dialect::oitc::Options>),
+    /// Plain WebSockets and a POST with the message as its body, such as nginx with nchan.
+    Generic(Box<dialect::generic::Options>),
 }
 
 pub(super) fn run(command: Command) -> Result<(), Failure> {
     let settings = match command {
         Command::Notiflux(options) => options.settings(),
+        Command::Oitc(options) => options.settings(),
+        Command::Generic(options) => options.settings(),
     };
     bench(settings.map_err(Failure::misused)?)
 }
@@ -67,6 +91,9 @@ fn bench(settings: Settings) -> Result<(), Failure> {
     print(&report::text(&figures))?;
     if let Some(path) = &figures.progress.settings.json {
         write("--json", path, &format!("{:#}\n", json::value(&figures)))?;
+    }
+    if let Some(path) = &figures.progress.settings.svg {
+        write("--svg", path, &svg::picture(&figures))?;
     }
     if figures.faults.is_empty() {
         return Ok(());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::dialect::Dialect;
+use super::process::Processes;
 use super::settings::{Length, Settings, Wait};
 use super::stamp;
 use super::subscribers::BUFFER;
@@ -94,6 +95,16 @@ pub(super) struct Load {
     /// Subscribers that stop reading once they have subscribed. They need not get everything.
     #[arg(long, value_name = "N", default_value_t = 0)]
     slow: u32,
+    /// Subscribers that come, subscribe and go beside the load, each second.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    churn: u32,
+    /// In the middle all subscribers drop their connection and come back at once. From then
+    /// on each one must have what is sent after its subscription.
+    #[arg(long)]
+    reconnect_storm: bool,
+    /// Only connect and subscribe, and tell the server's memory for each connection.
+    #[arg(long, conflicts_with_all = ["slow", "churn", "reconnect_storm", "messages", "svg"])]
+    idle: bool,
     /// How long to wait for the last messages before they count as lost.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     settle: Duration,
@@ -107,6 +118,9 @@ pub(super) struct Load {
     /// Write all figures to a file, as JSON: times in nanoseconds, sizes in bytes.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw the latency over time.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 impl Load {
@@ -156,6 +170,9 @@ impl Load {
         if self.messages.is_none() && self.duration.is_zero() {
             return Err("--duration: found 0s, expected something like 10s".into());
         }
+        if let Some(pid) = self.pid.iter().find(|pid| !Processes::one(**pid).are_alive()) {
+            return Err(format!("--pid: found {pid}, expected the number of a running process"));
+        }
         let by_lanes = if lanes == 1 { Wait::Delivered } else { Wait::Answered };
         Ok(Settings {
             dialect,
@@ -173,14 +190,14 @@ impl Load {
             length: self.messages.map_or(Length::Time(self.duration), Length::Messages),
             warm_up: self.warmup,
             slow,
-            churn: 0,
-            storm: false,
-            idle: false,
+            churn: self.churn,
+            storm: self.reconnect_storm,
+            idle: self.idle,
             pids: self.pid,
             settle: self.settle,
             threads: usize::from(self.threads).min(subscribers),
             json: self.json,
-            svg: None,
+            svg: self.svg,
         })
     }
 }

@@ -58,6 +58,11 @@ pub(super) struct Processes {
 }
 
 impl Processes {
+    /// This one.
+    pub(super) fn one(pid: u32) -> Self {
+        Self { pids: vec![pid] }
+    }
+
     /// Those that hold the socket that listens on a port.
     ///
     /// # Errors

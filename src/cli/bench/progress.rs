@@ -54,12 +54,16 @@ pub(super) struct Progress {
     /// By stream, that is topic and lane: how many messages were sent.
     sent: Box<[AtomicU32]>,
     pub(super) failed: Mutex<Failed>,
+    /// Messages sent from here on are not measured any more.
+    pub(super) measured_until: AtomicU64,
     /// Messages sent from here on are measured, in nanoseconds since the run began.
     pub(super) measured_from: AtomicU64,
     pub(super) connected: AtomicUsize,
     pub(super) subscribed: AtomicUsize,
     /// Healthy subscribers that have got a probe.
     pub(super) probed: AtomicUsize,
+    /// Receivers all of whose subscribers are back after a storm.
+    pub(super) back: AtomicUsize,
     /// Receivers that miss nothing any more.
     pub(super) settled: AtomicUsize,
     pub(super) stopped: AtomicBool,
@@ -83,6 +87,8 @@ impl Progress {
             sent: (0..streams).map(|_| AtomicU32::new(0)).collect(),
             failed: Mutex::default(),
             measured_from: AtomicU64::new(u64::MAX),
+            measured_until: AtomicU64::new(u64::MAX),
+            back: AtomicUsize::new(0),
             connected: AtomicUsize::new(0),
             subscribed: AtomicUsize::new(0),
             probed: AtomicUsize::new(0),

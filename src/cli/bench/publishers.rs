@@ -1,13 +1,11 @@
 //! The publishers: one thread with all publishing connections.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
@@ -17,9 +15,10 @@ use super::inbox::PROBE;
 use super::lane::{Lane, State};
 use super::process::Thread;
 use super::progress::Progress;
+use super::published::Published;
 use super::settings::{Length, Wait};
 use super::stamp::Stamp;
-use super::tally::{note, times};
+use super::tally::note;
 
 pub(super) const WAKER: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
@@ -35,36 +34,9 @@ const TICK: Duration = Duration::from_millis(50);
 pub(super) enum Kind {
     /// One message to each topic that nobody counts.
     Probe,
-    Warmup,
+    /// Counted and checked like those that are measured.
+    Unmeasured,
     Measured,
-}
-
-/// What became of publishes.
-#[derive(Clone)]
-pub(super) struct Published {
-    /// Taken by the server, by whether it was measured.
-    pub(super) warm: u64,
-    pub(super) measured: u64,
-    /// Not taken, by status; 0 for no answer.
-    pub(super) refused: BTreeMap<u16, u64>,
-    /// The first time there was no answer.
-    pub(super) first_failure: Option<String>,
-    /// What the server says it has delivered, if it says so.
-    pub(super) counts: Option<Counts>,
-    /// Answers that said so.
-    pub(super) counted: u64,
-    /// Messages that were not with everybody in time.
-    pub(super) given_up: u64,
-    /// From sending to the answer, measured messages only.
-    pub(super) answers: Histogram<u64>,
-    /// How far the schedule was missed at most, in nanoseconds.
-    pub(super) behind: u64,
-    pub(super) reconnects: u64,
-    /// When measuring began and ended, without waiting for the last answers.
-    pub(super) began: u64,
-    pub(super) ended: u64,
-    /// What the thread itself took while measuring.
-    pub(super) thread: Thread,
 }
 
 /// All publishing connections.
@@ -93,21 +65,6 @@ impl Publishers {
             TIMER,
             Interest::READABLE,
         )?;
-        let published = Published {
-            warm: 0,
-            measured: 0,
-            refused: BTreeMap::new(),
-            first_failure: None,
-            counts: None,
-            counted: 0,
-            given_up: 0,
-            answers: times(),
-            behind: 0,
-            reconnects: 0,
-            began: 0,
-            ended: 0,
-            thread: Thread::default(),
-        };
         Ok(Self {
             lanes: (0..settings.lanes).map(|_| Lane::new()).collect(),
             requests: (0..settings.topics).map(|topic| settings.dialect.publish(topic)).collect(),
@@ -117,7 +74,7 @@ impl Publishers {
             kind: Kind::Probe,
             next_id: 0,
             begun: 0,
-            published,
+            published: Published::new(),
             progress,
         })
     }
@@ -136,6 +93,7 @@ impl Publishers {
             self.progress.fail(format!("publisher: {error}"));
         }
         if kind == Kind::Measured {
+            self.progress.measured_until.store(self.progress.now(), Release);
             self.published.thread = Thread::here().since(before);
         }
     }
@@ -198,8 +156,20 @@ impl Publishers {
             let Some(lane) = self.idle.pop() else { return Ok(Some(TICK)) };
             if self.kind == Kind::Measured {
                 self.published.behind = self.published.behind.max(now - due);
+                self.storm(length, now - began);
             }
             self.send(lane);
+        }
+    }
+
+    /// Has all subscribers drop their connection in the middle of the run.
+    fn storm(&mut self, length: Length, since: u64) {
+        let half = match length {
+            Length::Time(time) => since >= time.as_nanos() as u64 / 2,
+            Length::Messages(count) => self.begun >= u64::from(count / 2),
+        };
+        if half && self.progress.settings.storm {
+            self.progress.storms.store(1, Release);
         }
     }
 
@@ -268,7 +238,7 @@ impl Publishers {
         }
         match self.kind {
             Kind::Probe => {}
-            Kind::Warmup => self.published.warm += 1,
+            Kind::Unmeasured => self.published.unmeasured += 1,
             Kind::Measured => self.published.measured += 1,
         }
         if let (Some(counts), true) = (counts, self.kind != Kind::Probe) {

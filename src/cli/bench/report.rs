@@ -53,10 +53,10 @@ impl Report {
         self.line(
             "published",
             &format!(
-                "{} in {seconds:.2} s, {} /s (and {} to warm up)",
+                "{} in {seconds:.2} s, {} /s (and {} unmeasured)",
                 published.measured,
                 number(published.measured as f64 / seconds.max(1e-9)),
-                published.warm
+                published.unmeasured
             ),
         );
         let refused = published.refused.iter().map(|(status, count)| match status {
@@ -90,6 +90,21 @@ impl Report {
         if tally.disconnected > 0 {
             let reason = tally.first_end.as_deref().unwrap_or_default();
             self.line("disconnected", &format!("{}; the first: {reason}", tally.disconnected));
+        }
+        if let Some(churned) = &figures.churned {
+            let count = churned.times.len();
+            self.line(
+                "came and went",
+                &format!(
+                    "{count}, {} /s, {} failed, {}",
+                    number(count as f64 / churned.seconds.max(1e-9)),
+                    churned.failed,
+                    percentiles(&churned.times, &[0.5, 0.99])
+                ),
+            );
+            if let Some(reason) = &churned.first_failure {
+                self.line("", reason);
+            }
         }
         if figures.progress.settings.slow > 0 {
             self.line(
@@ -196,7 +211,7 @@ impl Report {
 }
 
 /// What was asked for.
-fn course(settings: &Settings) -> String {
+pub(super) fn course(settings: &Settings) -> String {
     let mut text = format!("{}, {} subscribers", settings.dialect.name(), settings.subscribers);
     if settings.slow > 0 {
         let _ = write!(text, " ({} slow)", settings.slow);

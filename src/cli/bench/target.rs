@@ -15,6 +15,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// What a request line needs.
+    pub(super) fn path_or_root(&self) -> &str {
+        if self.path.is_empty() { "/" } else { &self.path }
+    }
+
     /// Reads the URL of `flag`, which must have this scheme.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! How a server is spoken to. One file for each dialect.
 
+pub(super) mod generic;
 pub(super) mod notiflux;
+pub(super) mod oitc;
 
 use serde::{Deserialize, Serialize};
 
