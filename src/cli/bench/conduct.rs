@@ -78,11 +78,7 @@ impl Conductor {
     fn start(progress: Arc<Progress>) -> std::io::Result<Self> {
         let settings = &progress.settings;
         let server = if settings.pids.is_empty() {
-            if settings.publish_to.ip().is_loopback() {
-                Processes::find(settings.publish_to.port())
-            } else {
-                Err("the server is on another machine".into())
-            }
+            Processes::find(settings.publish_to)
         } else {
             Ok(Processes { pids: settings.pids.clone() })
         };
@@ -291,7 +287,10 @@ impl Conductor {
         let server = self.server.as_ref().map(|processes| Server {
             pids: processes.pids.clone(),
             names: processes.names(),
-            cpu: Cpu { total: after.total - before.total, user: after.user - before.user },
+            cpu: Cpu {
+                total: after.total.saturating_sub(before.total),
+                user: after.user.saturating_sub(before.user),
+            },
             memory: self.memory,
         });
         Figures {

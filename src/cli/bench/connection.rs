@@ -144,3 +144,38 @@ pub(super) fn opened(bytes: &[u8]) -> Result<Option<usize>, String> {
         Err(error) => Err(format!("the answer to a handshake is no HTTP: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_connections_come_from_several_addresses() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        for (number, from) in [(0, 1), (24_999, 1), (25_000, 2), (75_001, 4)] {
+            let _stream = connect(to, number, Duration::from_secs(10)).unwrap();
+            let (_, peer) = listener.accept().unwrap();
+            assert_eq!(peer.ip(), Ipv4Addr::new(127, 0, 0, from), "{number}");
+            let _stream = dial(to, number).unwrap();
+            let (_, peer) = listener.accept().unwrap();
+            assert_eq!(peer.ip(), Ipv4Addr::new(127, 0, 0, from), "{number}");
+        }
+        assert!(source("192.0.2.1:80".parse().unwrap(), 25_000).is_none());
+    }
+
+    #[test]
+    fn answers_to_a_handshake() {
+        let good = format!("HTTP/1.1 101 X\r\nSEC-websocket-accept: {ACCEPT}\r\n\r\n");
+        assert_eq!(opened(format!("{good}rest").as_bytes()), Ok(Some(good.len())));
+        assert_eq!(opened(&good.as_bytes()[..good.len() - 1]), Ok(None));
+        for (answer, found) in [
+            ("HTTP/1.1 401 Unauthorized\r\n\r\n", "401 Unauthorized"),
+            ("HTTP/1.1 101 X\r\n\r\n", "no good Sec-WebSocket-Accept"),
+            ("SSH-2.0-x\r\n", "no HTTP"),
+        ] {
+            let fault = opened(answer.as_bytes()).unwrap_err();
+            assert!(fault.contains(found), "{fault}");
+        }
+    }
+}

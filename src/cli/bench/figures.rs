@@ -12,6 +12,9 @@ use super::tally::Tally;
 /// A thread that was busy for more than this share of the time was what limited the run.
 const SATURATED: f64 = 0.9;
 
+/// A rate below this share of what was asked for was not reached.
+const SHORT: f64 = 0.98;
+
 /// A thread that waited for a CPU for more than this share of the time saw messages late.
 const STARVED: f64 = 0.25;
 
@@ -72,17 +75,18 @@ impl Figures {
         if settings.storm {
             return None;
         }
-        let stream = |topic, lane| u64::from(self.progress.sent(topic, lane));
+        let mut healthy = vec![0_u64; settings.topics];
+        for subscriber in settings.slow..settings.subscribers {
+            healthy[settings.topic_of(subscriber)] += 1;
+        }
         let failed = self.progress.failed.lock();
-        let by_topic = (0..settings.topics).map(|topic| {
-            let streams = (0..settings.lanes).map(|lane| {
+        let by_topic = healthy.into_iter().enumerate().map(|(topic, subscribers)| {
+            let taken = (0..settings.lanes).map(|lane| {
                 let failed = failed.get(&self.progress.stream(topic, lane));
-                stream(topic, lane) - failed.map_or(0, |failed| failed.len() as u64)
+                let failed = failed.map_or(0, std::collections::BTreeSet::len);
+                u64::from(self.progress.sent(topic, lane)) - failed as u64
             });
-            let subscribers = (0..settings.subscribers).filter(|subscriber| {
-                !settings.is_slow(*subscriber) && settings.topic_of(*subscriber) == topic
-            });
-            streams.sum::<u64>() * subscribers.count() as u64
+            taken.sum::<u64>() * subscribers
         });
         Some(by_topic.sum())
     }
@@ -149,6 +153,14 @@ impl Figures {
                     share * 100.0
                 ));
             }
+        }
+        let took = self.published.ended.saturating_sub(self.published.began) as f64 / 1e9;
+        let reached = self.published.measured as f64 / took.max(1e-9);
+        if let Some(rate) = self.progress.settings.rate.filter(|rate| reached < rate * SHORT) {
+            self.warnings.push(format!(
+                "{reached:.1} publishes a second were reached, not {rate}: one must be done before the next on each of {} connections (--in-flight)",
+                self.progress.settings.lanes
+            ));
         }
         if self.published.given_up > 0 {
             self.warnings.push(format!(

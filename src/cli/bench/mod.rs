@@ -58,6 +58,9 @@ the time. So every loss, duplicate, change of order and every latency is seen by
 First each topic is probed until all its subscribers get something; then comes the warm-up, the \
 measured part, and a wait for the last messages.
 
+The options are listed by `pushmux bench notiflux --help` and so on; nearly all \
+are common to the three.
+
 The server is best on a machine, or on cores, of its own. Latency is from sending the POST to \
 the arrival at each subscriber. CPU is that of the server's processes while measuring; `user` is \
 exact to 10 ms. `delivered` and what was lost count all messages, measured or not.
@@ -86,7 +89,7 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
 }
 
 fn bench(settings: Settings) -> Result<(), Failure> {
-    limits::raise(&settings).map_err(Failure::failed)?;
+    limits::raise(&settings).map_err(Failure::misused)?;
     let figures = conduct::conduct(settings).map_err(Failure::failed)?;
     print(&report::text(&figures))?;
     if let Some(path) = &figures.progress.settings.json {

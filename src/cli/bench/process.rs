@@ -1,6 +1,7 @@
 //! CPU time and memory, from `/proc`.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 /// `USER_HZ`, in which `/proc` counts a process's CPU time: 100 on every common Linux.
@@ -63,21 +64,25 @@ impl Processes {
         Self { pids: vec![pid] }
     }
 
-    /// Those that hold the socket that listens on a port.
+    /// Those that hold a socket that listens at an address.
     ///
     /// # Errors
     /// Why there are none.
-    pub(super) fn find(port: u16) -> Result<Self, String> {
-        let inodes = listeners(port);
+    pub(super) fn find(address: SocketAddr) -> Result<Self, String> {
+        // Only an address of this machine can be bound.
+        if TcpListener::bind((address.ip(), 0)).is_err() {
+            return Err("the server is on another machine".into());
+        }
+        let inodes = listeners(address);
         if inodes.is_empty() {
-            return Err(format!("nothing on this machine listens on port {port}"));
+            return Err(format!("nothing in sight listens at {address}"));
         }
         let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let mut pids: Vec<u32> = pids.filter(|pid| holds(*pid, &inodes)).collect();
         pids.sort_unstable();
         if pids.is_empty() {
-            return Err(format!("the process that listens on port {port} belongs to another user"));
+            return Err(format!("the process that listens at {address} belongs to another user"));
         }
         Ok(Self { pids })
     }
@@ -132,19 +137,39 @@ fn ticks(pid: u32) -> Option<Cpu> {
     Some(Cpu { total: user + system, user })
 }
 
-/// Inodes of the sockets that listen on a port.
-fn listeners(port: u16) -> Vec<String> {
+/// Inodes of the sockets that listen at an address, or at all addresses.
+fn listeners(address: SocketAddr) -> Vec<String> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let tables = tables.map(|path| fs::read_to_string(path).unwrap_or_default());
-    tables.iter().flat_map(|table| table.lines()).filter_map(|line| listener(line, port)).collect()
+    let lines = tables.iter().flat_map(|table| table.lines());
+    lines.filter_map(|line| listener(line, address)).collect()
 }
 
 /// `0: 0100007F:1F90 00000000:0000 0A ... inode ...`
-fn listener(line: &str, port: u16) -> Option<String> {
+fn listener(line: &str, address: SocketAddr) -> Option<String> {
     let fields: Vec<_> = line.split_whitespace().collect();
-    let (_, local) = fields.get(1)?.rsplit_once(':')?;
-    let listens = u16::from_str_radix(local, 16) == Ok(port) && *fields.get(3)? == "0A";
+    let (ip, port) = fields.get(1)?.rsplit_once(':')?;
+    let ip = kernel_address(ip)?;
+    let listens = *fields.get(3)? == "0A"
+        && u16::from_str_radix(port, 16) == Ok(address.port())
+        && (ip.is_unspecified() || ip == address.ip().to_canonical());
     listens.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]"))).flatten()
+}
+
+/// Words of 32 bits, each in the machine's byte order.
+fn kernel_address(text: &str) -> Option<IpAddr> {
+    let word = |at: usize| {
+        let word = u32::from_str_radix(text.get(at..at + 8)?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    };
+    if text.len() == 8 {
+        return word(0).map(IpAddr::from);
+    }
+    let mut bytes = [0_u8; 16];
+    for (index, part) in bytes.chunks_mut(4).enumerate() {
+        part.copy_from_slice(&word(index * 8)?);
+    }
+    Some(IpAddr::from(bytes).to_canonical())
 }
 
 fn holds(pid: u32, inodes: &[String]) -> bool {
@@ -160,23 +185,38 @@ mod tests {
 
     #[test]
     fn the_process_that_listens_is_found_and_read() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let found = Processes::find(listener.local_addr().unwrap().port()).unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let found = Processes::find(address).unwrap();
         assert_eq!(found.pids, [std::process::id()]);
         assert!(found.memory() > 1024 * 1024 && found.are_alive());
         let before = found.cpu();
         assert!(before.total > 0);
         assert!(this_thread().join("schedstat").exists());
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        assert!(Processes::find(port).unwrap_err().contains(&port.to_string()));
+        drop(socket);
+        assert!(Processes::find(address).unwrap_err().contains(&address.to_string()));
+        let elsewhere = Processes::find("192.0.2.1:80".parse().unwrap());
+        assert!(elsewhere.unwrap_err().contains("another machine"));
     }
 
+    #[cfg(target_endian = "little")]
     #[test]
     fn lines_of_the_kernel() {
         let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 0000000000000000 100 0 0 10 0";
-        assert_eq!(listener(line, 8080).as_deref(), Some("socket:[12345]"));
-        assert_eq!(listener(line, 8081), None);
-        assert_eq!(listener(&line.replace(" 0A ", " 01 "), 8080), None);
+        let on = |line: &str, address: &str| listener(line, address.parse().unwrap());
+        assert_eq!(on(line, "127.0.0.1:8080").as_deref(), Some("socket:[12345]"));
+        assert_eq!((on(line, "127.0.0.1:8081"), on(line, "127.0.0.2:8080")), (None, None));
+        assert_eq!(on(&line.replace(" 0A ", " 01 "), "127.0.0.1:8080"), None);
+        let zeros = "0".repeat(32);
+        let mapped = "0000000000000000FFFF00000100007F";
+        for (local, target) in [
+            ("00000000", "127.0.0.1:8080"),
+            (zeros.as_str(), "127.0.0.1:8080"),
+            (zeros.as_str(), "[::1]:8080"),
+            (mapped, "127.0.0.1:8080"),
+            ("00000000000000000000000001000000", "[::1]:8080"),
+        ] {
+            assert!(on(&line.replace("0100007F", local), target).is_some(), "{local} {target}");
+        }
     }
 }

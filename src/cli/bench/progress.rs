@@ -64,6 +64,8 @@ pub(super) struct Progress {
     pub(super) probed: AtomicUsize,
     /// Receivers all of whose subscribers are back after a storm.
     pub(super) back: AtomicUsize,
+    /// When the last of them were, in nanoseconds since the run began.
+    back_at: AtomicU64,
     /// Receivers that miss nothing any more.
     pub(super) settled: AtomicUsize,
     pub(super) stopped: AtomicBool,
@@ -89,6 +91,7 @@ impl Progress {
             measured_from: AtomicU64::new(u64::MAX),
             measured_until: AtomicU64::new(u64::MAX),
             back: AtomicUsize::new(0),
+            back_at: AtomicU64::new(0),
             connected: AtomicUsize::new(0),
             subscribed: AtomicUsize::new(0),
             probed: AtomicUsize::new(0),
@@ -170,6 +173,20 @@ impl Progress {
     pub(super) fn is_delivered(&self, topic: usize, id: u32) -> bool {
         let slot = &self.slots[id as usize % SLOTS];
         slot.received.load(Acquire) >= self.healthy[topic].load(Acquire)
+    }
+
+    /// All subscribers of a receiver are back.
+    pub(super) fn all_are_back(&self) {
+        self.back_at.fetch_max(self.now(), AcqRel);
+        self.back.fetch_add(1, AcqRel);
+    }
+
+    /// Whether a message was sent when there was a storm, or before it: nobody can say who
+    /// is to have it.
+    pub(super) fn is_stormy(&self, sent: u64) -> bool {
+        self.storms.load(Acquire) > 0
+            && (self.back.load(Acquire) < self.settings.threads
+                || sent < self.back_at.load(Acquire))
     }
 
     /// A healthy subscriber is on the line.

@@ -26,6 +26,9 @@ const TIMER: Token = Token(usize::MAX - 1);
 /// How long an answer may take, and a connection.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// After so many publishes without an answer there is no server any more.
+const SILENT: u32 = 100;
+
 /// How often is looked for what takes too long.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -50,6 +53,8 @@ pub(super) struct Publishers {
     next_id: u32,
     /// Messages begun in this part of the run.
     begun: u64,
+    /// Publishes without an answer since the last answer.
+    silent: u32,
     /// Lanes that are idle, as a stack: the one that was last used is warm.
     idle: Vec<usize>,
     pub(super) published: Published,
@@ -74,6 +79,7 @@ impl Publishers {
             kind: Kind::Probe,
             next_id: 0,
             begun: 0,
+            silent: 0,
             published: Published::new(),
             progress,
         })
@@ -227,6 +233,7 @@ impl Publishers {
 
     fn answered(&mut self, index: usize, status: u16, counts: Option<Counts>) {
         let taken = self.progress.settings.dialect.accepts(status);
+        self.silent = 0;
         let now = self.progress.now();
         let lane = &mut self.lanes[index];
         if self.kind == Kind::Measured {
@@ -259,6 +266,7 @@ impl Publishers {
         let stamp = self.lanes[index].stamp;
         self.kind == Kind::Probe
             || self.progress.settings.wait == Wait::Answered
+            || self.progress.is_stormy(stamp.sent)
             || self.progress.is_delivered(usize::from(stamp.topic), stamp.id)
     }
 
@@ -282,6 +290,10 @@ impl Publishers {
         lane.disconnect();
         self.published.reconnects += 1;
         if lane.state == State::Publishing {
+            self.silent += 1;
+            if self.silent == SILENT {
+                self.progress.fail(format!("{SILENT} publishes in a row had no answer: {reason}"));
+            }
             self.published.first_failure.get_or_insert_with(|| reason.to_owned());
             self.refused(index, 0);
         }

@@ -216,7 +216,10 @@ pub(super) fn course(settings: &Settings) -> String {
     if settings.slow > 0 {
         let _ = write!(text, " ({} slow)", settings.slow);
     }
-    let _ = write!(text, ", {} topics", settings.topics);
+    let _ = match settings.topics {
+        1 => write!(text, ", 1 topic"),
+        topics => write!(text, ", {topics} topics"),
+    };
     if settings.idle {
         return text + ", idle";
     }

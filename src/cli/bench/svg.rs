@@ -65,7 +65,8 @@ fn draw(title: &str, slices: &[Slice]) -> String {
             at as f64 / 1e9
         );
     }
-    for (name, value) in LINES {
+    // The highest first: where lines meet, the lower one is the news.
+    for (name, value) in LINES.into_iter().rev() {
         let point = |slice: &Slice| format!("{:.1},{:.1}", axes.x(slice.at), axes.y(value(slice)));
         let points: Vec<_> = slices.iter().map(point).collect();
         let _ = writeln!(svg, "<polyline class=\"{name}\" points=\"{}\"/>", points.join(" "));

@@ -112,7 +112,7 @@ impl Subscribers {
         {
             let took = self.progress.now().saturating_sub(began);
             self.inbox.tally.storm = Some(took);
-            self.progress.back.fetch_add(1, AcqRel);
+            self.progress.all_are_back();
         }
     }
 
