@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -16,19 +17,22 @@ use super::timeline::Timeline;
 /// All receivers, running.
 pub(super) struct Receivers {
     threads: Vec<JoinHandle<Received>>,
-    /// Where their CPU time can be read.
+    /// Where their CPU time can be read, and how much of it they had nothing to do.
     folders: Vec<PathBuf>,
+    idle: Vec<Arc<AtomicU64>>,
 }
 
 impl Receivers {
     /// Starts them; they connect at once.
     pub(super) fn start(progress: &Arc<Progress>) -> io::Result<Self> {
         let settings = &progress.settings;
-        let mut threads = Vec::new();
+        let (mut threads, mut idle) = (Vec::new(), Vec::new());
         let (tell, folders) = mpsc::sync_channel(settings.threads);
         for range in shares(settings.subscribers, settings.threads) {
             let tally = Tally::new(timeline(settings));
-            let subscribers = Subscribers::new(progress.clone(), range, tally)?;
+            let awake: Arc<AtomicU64> = Arc::default();
+            let subscribers = Subscribers::new(progress.clone(), range, tally, awake.clone())?;
+            idle.push(awake);
             let tell = tell.clone();
             let receiver = thread::Builder::new().name("receiver".into()).spawn(move || {
                 let _ = tell.send(super::process::this_thread());
@@ -37,7 +41,7 @@ impl Receivers {
             threads.push(receiver);
         }
         let folders = folders.iter().take(threads.len()).collect();
-        Ok(Self { threads, folders })
+        Ok(Self { threads, folders, idle })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -46,7 +50,12 @@ impl Receivers {
 
     /// What each of them took so far.
     pub(super) fn took(&self) -> Vec<Thread> {
-        self.folders.iter().map(|folder| Thread::read(folder)).collect()
+        let busy = |(folder, idle): (&PathBuf, &Arc<AtomicU64>)| {
+            let mut thread = Thread::read(folder);
+            thread.ran = thread.ran.saturating_sub(idle.load(Ordering::Relaxed));
+            thread
+        };
+        self.folders.iter().zip(&self.idle).map(busy).collect()
     }
 
     /// What they have seen, once they have ended.
