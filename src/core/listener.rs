@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tracing::{debug, warn};
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -27,6 +27,14 @@ use super::stream::Stream;
 /// How long to wait after `accept` failed for want of file descriptors or memory.
 /// The listener stays: connections wait in the kernel's backlog.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Most connections that are taken in before everything else gets its turn.
+const ACCEPT_BURST: usize = 32;
+
+/// Connections that wait in the kernel to be taken in. Linux takes `net.core.somaxconn`
+/// (4096 by default) if that is less. A wave of browsers that come back is larger than the
+/// 1024 that tokio asks for.
+const BACKLOG: u32 = 4096;
 
 /// How long a stop waits for an answer to leave that is written already. A connection
 /// that waits for a request counts as idle.
@@ -51,13 +59,12 @@ impl Listener {
         let Listen { host, port } = listen;
         let mut addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
         addresses.sort_by_key(SocketAddr::is_ipv6);
-        let bound = TcpListener::bind(&*addresses).await;
-        let socket = match bound {
+        let socket = match listen_on(&addresses) {
             // All addresses, on a system without IPv6.
             Err(error) if host == "::" && error.kind() != io::ErrorKind::AddrInUse => {
-                TcpListener::bind(("0.0.0.0", *port)).await?
+                listen_on(&[(Ipv4Addr::UNSPECIFIED, *port).into()])?
             }
-            bound => bound?,
+            listening => listening?,
         };
         let address = socket.local_addr()?;
         protocols.sort_by_key(|(_, protocol)| protocol.is_catch_all());
@@ -65,10 +72,16 @@ impl Listener {
         Ok(Self { socket, address, routes, protocols })
     }
 
-    /// Takes connections in for as long as it is polled; each becomes one of `requests`.
-    /// Dropping it closes the port.
-    pub(super) async fn accept(self, settings: Arc<config::Server>, requests: Jobs) -> Infallible {
-        loop {
+    /// Takes connections in for as long as it is polled; each becomes one of `requests`,
+    /// which any worker can take up. Dropping it closes the port.
+    pub(super) async fn accept(self, settings: Arc<config::Server>, requests: Jobs) {
+        for accepted in 1_usize.. {
+            // Behind everything that is ready to run, the connections just taken in among it:
+            // when the process is behind, the rest of a wave waits in the kernel, where it
+            // costs nothing, and those who are connected do not notice.
+            if accepted.is_multiple_of(ACCEPT_BURST) {
+                tokio::task::yield_now().await;
+            }
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
                     let (routes, settings) = (self.routes.clone(), settings.clone());
@@ -85,6 +98,25 @@ impl Listener {
             }
         }
     }
+}
+
+/// Listens on the first of the addresses that can be had.
+fn listen_on(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let listening = socket.and_then(|socket| {
+            // Connections of the process before this one may still be closing.
+            socket.set_reuseaddr(true)?;
+            socket.bind(*address)?;
+            socket.listen(BACKLOG)
+        });
+        match listening {
+            Ok(listening) => return Ok(listening),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 /// One protocol after the other; an empty 404 for what none of them answers, whatever it

@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::BoxError;
@@ -138,13 +138,15 @@ impl Server {
         let Self { settings, listeners, jobs } = self;
         let settings = Arc::new(settings);
         let requests = Jobs::default();
-        let accept = |listener: Listener| listener.accept(settings.clone(), requests.clone());
-        // Once this is through, every port is closed.
-        tokio::select! {
-            biased;
-            () = stop => {}
-            _ = join_all(listeners.into_iter().map(accept)) => {}
+        // Tasks of their own, so that workers take connections in, not the thread that waits
+        // for signals.
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            accepting.spawn(listener.accept(settings.clone(), requests.clone()));
         }
+        stop.await;
+        // Once this is through, every port is closed.
+        accepting.shutdown().await;
         info!(requests = requests.running(), tasks = jobs.running(), "Stopping");
         let drained = tokio::time::timeout(settings.shutdown_timeout, async {
             // Requests first: what they publish must still find its receivers. Half of

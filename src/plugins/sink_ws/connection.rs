@@ -1,16 +1,14 @@
 //! One connection from its upgrade to its end: socket to session, session to hub,
 //! pings, deadlines, close.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
 use std::net::Shutdown;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Waker};
 
-use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -19,45 +17,24 @@ use tracing::debug;
 
 use super::Shared;
 use super::batch::Batch;
+use super::member::Member;
 use super::outbox::Outbox;
-use super::queue::{Flush, Refused, State};
+use super::queue::{Flush, State};
 use super::reader::{Event, Reader, Violation};
 use super::wire;
-use crate::core::hub::Seat;
-use crate::core::message::{Frame, Topic};
 use crate::core::plugin::Jobs;
-use crate::core::session::{Client, Device, Ending, Limits, Session};
+use crate::core::session::{Ending, Limits, Session};
 
 /// How much is read at a time, unless a frame is known to need more.
 const READ_BYTES: usize = 4096;
 
 /// Runs the connection to its end.
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    stream: TcpStream,
-    early: Bytes,
-    session: Box<dyn Session>,
-    jobs: &Jobs,
-) {
-    shared.connections.fetch_add(1, Ordering::Relaxed);
-    let limits = session.limits();
-    let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
-    let outbox = Arc::new(Outbox::new(id, stream, &shared.config, limits.ending));
-    let now = Instant::now();
-    let mut connection = Connection {
-        reader: Reader::new(&early, limits.max_message_bytes),
-        client: Member::new(shared, outbox.clone()),
-        session,
-        heard: now,
-        pinged: now,
-        tick: now + limits.ping_interval,
-        limits,
-        stuck: None,
-        cut: None,
-    };
-    // What it holds of hyper's buffer is a copy now; the buffer is 8 KiB.
-    drop(early);
-    let end = connection.drive(&outbox, jobs).await;
+///
+/// Its future is what an idle connection costs most, so the connection comes in a box: the
+/// compiler would keep room for it twice.
+pub(super) async fn run(mut connection: Box<Connection>, jobs: Jobs) {
+    let outbox = connection.client.outbox.clone();
+    let end = connection.drive(&outbox, &jobs).await;
     debug!(reason = ?end, "WebSocket connection ended");
     let linger = connection.client.shared.config.close_timeout;
     // Leaves every topic before the socket is closed.
@@ -111,7 +88,8 @@ impl End {
     }
 }
 
-struct Connection {
+/// One client, and what is known of it.
+pub(super) struct Connection {
     reader: Reader,
     client: Member,
     session: Box<dyn Session>,
@@ -129,6 +107,34 @@ struct Connection {
 }
 
 impl Connection {
+    /// Takes over `stream`, of which `early` was read already.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        stream: TcpStream,
+        early: &[u8],
+        session: Box<dyn Session>,
+    ) -> Box<Self> {
+        // tokio keeps the waker of the task that read the socket last, and with it the whole
+        // task, until another one waits in its place.
+        let _ = stream.poll_read_ready(&mut Context::from_waker(Waker::noop()));
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        let limits = session.limits();
+        let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let outbox = Arc::new(Outbox::new(id, stream, &shared.config, limits.ending));
+        let now = Instant::now();
+        Box::new(Self {
+            reader: Reader::new(early, limits.max_message_bytes),
+            client: Member::new(shared, outbox),
+            session,
+            heard: now,
+            pinged: now,
+            tick: now + limits.ping_interval,
+            limits,
+            stuck: None,
+            cut: None,
+        })
+    }
+
     async fn drive(&mut self, outbox: &Outbox, jobs: &Jobs) -> End {
         let Self { session, client, .. } = self;
         session.opened(client).await;
@@ -313,64 +319,52 @@ impl Connection {
     }
 }
 
-/// A connection as the session and the hub see it. Leaves every topic when dropped.
-struct Member {
-    shared: Arc<Shared>,
-    outbox: Arc<Outbox>,
-    topics: HashMap<Topic, Seat<Arc<Outbox>>>,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
 
-impl Member {
-    fn new(shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
-        Self { shared, outbox, topics: HashMap::new() }
-    }
-}
+    use async_trait::async_trait;
 
-impl Client for Member {
-    fn identify(&mut self, device: Device) {
-        let _ = self.outbox.device.set(device);
-    }
+    use super::*;
+    use crate::core::session::Client;
+    use crate::plugins::sink_ws::{Config, Dropped, fanout};
 
-    fn subscribe(&mut self, topic: Topic) {
-        if let Entry::Vacant(vacant) = self.topics.entry(topic) {
-            let seat = self.shared.hub.join(vacant.key(), self.outbox.id, self.outbox.clone());
-            vacant.insert(seat);
+    struct Silent;
+
+    #[async_trait]
+    impl Session for Silent {
+        fn limits(&self) -> Limits {
+            let ping_interval = std::time::Duration::from_secs(1);
+            Limits {
+                max_message_bytes: 1,
+                ping_interval,
+                ending: Ending::Abrupt,
+                echo_close_reason: false,
+                binary_is_text: false,
+                idle_timeout: 2 * ping_interval,
+            }
+        }
+
+        async fn received(&mut self, _: &mut dyn Client, _: &str) -> ControlFlow<()> {
+            ControlFlow::Continue(())
         }
     }
 
-    fn unsubscribe(&mut self, topic: &Topic) -> bool {
-        let seat = self.topics.remove(topic);
-        if let Some(seat) = &seat {
-            self.shared.hub.leave(topic, self.outbox.id, seat);
-        }
-        seat.is_some()
-    }
-
-    fn unsubscribe_all(&mut self) {
-        for (topic, seat) in self.topics.drain() {
-            self.shared.hub.leave(&topic, self.outbox.id, &seat);
-        }
-    }
-
-    fn subscriptions(&self) -> usize {
-        self.topics.len()
-    }
-
-    fn is_subscribed(&self, topic: &Topic) -> bool {
-        self.topics.contains_key(topic)
-    }
-
-    fn send(&mut self, frame: Frame) {
-        let offer = self.outbox.offer(&Batch::one(wire::text(frame.as_bytes())));
-        if offer.refused == Some(Refused::Full) {
-            self.shared.dropped.add(1, 0);
-        }
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.unsubscribe_all();
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    /// What lives across an `.await`, such as a buffer, is paid for by every connection.
+    #[tokio::test]
+    async fn an_idle_connection_is_small() {
+        let shared = Arc::new(Shared {
+            config: Config::default(),
+            hub: fanout::Hub::default(),
+            next_id: AtomicU64::new(1),
+            connections: AtomicUsize::new(0),
+            dropped: Dropped::default(),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let connection = Connection::new(shared, stream, b"", Box::new(Silent));
+        let (own, outbox) = (size_of_val(&*connection), size_of_val(&*connection.client.outbox));
+        let task = size_of_val(&run(connection, Jobs::default()));
+        assert!(own + outbox + task <= 1200, "{own} + {outbox} + {task} bytes");
     }
 }

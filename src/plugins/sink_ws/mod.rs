@@ -10,6 +10,7 @@ mod connection;
 mod device;
 mod fanout;
 mod lane;
+mod member;
 #[cfg(test)]
 mod model;
 mod outbox;
@@ -34,6 +35,7 @@ use crate::core::sink::{LiveSink, Receipt, Sink};
 use crate::core::stream::into_tcp;
 
 pub use config::{Config, WhenFull};
+use connection::Connection;
 use fanout::Hub;
 
 pub(super) const PLUGIN: Plugin = Plugin::live_sink::<Ws>("ws");
@@ -89,11 +91,10 @@ impl LiveSink for Ws {
             };
             // Every listener of ours serves plain TCP, so this cannot be another type.
             let Some((stream, early)) = into_tcp(upgraded) else { return };
-            // A fresh task: this one is as large as the HTTP state it grew from.
-            let stopping = jobs.clone();
-            jobs.spawn(async move {
-                connection::run(shared, stream, early, session, &stopping).await;
-            });
+            // The bytes are copied: as they are they hold hyper's buffer, which is 8 KiB.
+            let connection = Connection::new(shared, stream, &early, session);
+            // A fresh task: this one is as large as what it waited for.
+            jobs.spawn(connection::run(connection, jobs.clone()));
         });
     }
 }

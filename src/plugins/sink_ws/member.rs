@@ -1,0 +1,77 @@
+//! A connection as the session and the hub see it: a receiver of topics.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Shared;
+use super::batch::Batch;
+use super::outbox::Outbox;
+use super::queue::Refused;
+use super::wire;
+use crate::core::hub::Seat;
+use crate::core::message::{Frame, Topic};
+use crate::core::session::{Client, Device};
+
+/// See the module. Leaves every topic when dropped.
+pub(super) struct Member {
+    pub(super) shared: Arc<Shared>,
+    pub(super) outbox: Arc<Outbox>,
+    topics: HashMap<Topic, Seat<Arc<Outbox>>>,
+}
+
+impl Member {
+    pub(super) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
+        Self { shared, outbox, topics: HashMap::new() }
+    }
+}
+
+impl Client for Member {
+    fn identify(&mut self, device: Device) {
+        let _ = self.outbox.device.set(device);
+    }
+
+    fn subscribe(&mut self, topic: Topic) {
+        if let Entry::Vacant(vacant) = self.topics.entry(topic) {
+            let seat = self.shared.hub.join(vacant.key(), self.outbox.id, self.outbox.clone());
+            vacant.insert(seat);
+        }
+    }
+
+    fn unsubscribe(&mut self, topic: &Topic) -> bool {
+        let seat = self.topics.remove(topic);
+        if let Some(seat) = &seat {
+            self.shared.hub.leave(topic, self.outbox.id, seat);
+        }
+        seat.is_some()
+    }
+
+    fn unsubscribe_all(&mut self) {
+        for (topic, seat) in self.topics.drain() {
+            self.shared.hub.leave(&topic, self.outbox.id, &seat);
+        }
+    }
+
+    fn subscriptions(&self) -> usize {
+        self.topics.len()
+    }
+
+    fn is_subscribed(&self, topic: &Topic) -> bool {
+        self.topics.contains_key(topic)
+    }
+
+    fn send(&mut self, frame: Frame) {
+        let offer = self.outbox.offer(&Batch::one(wire::text(frame.as_bytes())));
+        if offer.refused == Some(Refused::Full) {
+            self.shared.dropped.add(1, 0);
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.unsubscribe_all();
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
