@@ -21,6 +21,7 @@ mod browser;
 mod cli;
 mod config;
 mod demo;
+mod fanout;
 mod golden;
 mod http;
 mod layering;

@@ -1,11 +1,7 @@
 //! The WebSocket side of notiflux: handshake, frames, limits, acknowledgements, order.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-
 use serde_json::json;
 
-use crate::support::Raise;
 use crate::support::http::{post_json, raw, request};
 use crate::support::server::{Builder, Server};
 use crate::support::token::Keys;
@@ -206,75 +202,6 @@ fn acknowledgements_are_for_those_who_ask_and_only_where_they_are_allowed() {
     let server = Builder::notiflux().start();
     let mut ws = Ws::open_path(server.address, "/ws?ack=true");
     ws.subscribe("a");
-}
-
-#[test]
-fn whoever_was_acknowledged_misses_nothing() {
-    let server = configured("[protocol.notiflux]\nack = true");
-    let token = Keys::server().subscribe(&["t"]);
-    // A publisher that never pauses, while clients come one after the other.
-    let begun = AtomicU64::new(0);
-    let enough = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let (server, begun, enough) = (&server, &begun, &enough);
-        scope.spawn(move || {
-            while !enough.load(Ordering::SeqCst) {
-                let number = begun.fetch_add(1, Ordering::SeqCst) + 1;
-                publish(server, "t", &number.to_string());
-            }
-        });
-        // However this ends: a test that fails must end too.
-        let _end = Raise(enough);
-        for _ in 0..50 {
-            let mut ws = Ws::open_path(server.address, "/ws?ack=true");
-            ws.text(&format!("/subscribe t {token}"));
-            // The subscription is in force a moment before it is acknowledged.
-            ws.until(|frame| *frame == Frame::Text("/subscribed t".into()));
-            // Whatever is begun from here on must come, and nothing in between may lack.
-            let next = begun.load(Ordering::SeqCst) + 1;
-            let first: u64 = ws.next_text().parse().unwrap();
-            assert!(first <= next, "missed from {next} to {first}");
-            for expected in first + 1..first + 5 {
-                assert_eq!(ws.next_text(), expected.to_string());
-            }
-        }
-    });
-}
-
-#[test]
-fn a_processed_subscribe_is_in_force_for_the_next_post() {
-    let server = Builder::notiflux().start();
-    for round in 0..100 {
-        let mut ws = Ws::open(server.address);
-        ws.subscribe("t"); // a pong came back: the command before it was processed
-        publish(&server, "t", &round.to_string());
-        assert_eq!(ws.next_text(), round.to_string());
-    }
-}
-
-#[test]
-fn all_subscribers_of_a_topic_see_one_order() {
-    let server = Builder::notiflux().start();
-    let mut clients: Vec<_> = (0..5).map(|_| Ws::open(server.address)).collect();
-    clients.iter_mut().for_each(|client| client.subscribe("t"));
-    thread::scope(|scope| {
-        for publisher in 0..4 {
-            let server = &server;
-            scope.spawn(move || {
-                (0..50).for_each(|n| publish(server, "t", &format!("{publisher}-{n}")));
-            });
-        }
-    });
-    let mut seen =
-        clients.iter_mut().map(|client| (0..200).map(|_| client.next_text()).collect::<Vec<_>>());
-    let first = seen.next().unwrap();
-    assert!(seen.all(|other| other == first));
-    // And what one publisher sent after the other stays after the other.
-    for publisher in 0..4 {
-        let own = first.iter().filter(|text| text.starts_with(&format!("{publisher}-")));
-        let expected = (0..50).map(|n| format!("{publisher}-{n}"));
-        assert!(own.eq(expected.collect::<Vec<_>>().iter()));
-    }
 }
 
 #[test]
