@@ -67,6 +67,10 @@ fn protocols_with_the_same_listen_share_the_port_and_each_path_once() {
     let expected = "./config.toml:2: protocol.second.path_prefix: [protocol.notiflux] answers on /broadcast already, expected another path, or another `listen`\n";
     assert_eq!((code, faults.as_str()), (Some(2), expected));
 
+    // As [server] says it as well: the same port, not one that is taken.
+    let (code, faults) = ended(&two("listen = \"127.0.0.1:8080\"\n[server]\nport = 8080\n").args(["config", "check"]));
+    assert_eq!((code, faults.as_str()), (Some(2), expected));
+
     let server = two(&format!("path_prefix = \"/two\"\n{both}")).start();
     assert_eq!(server.address_of("second"), server.address);
     assert_eq!(lines(&server).len(), 1);

@@ -118,14 +118,19 @@ fn the_queue_is_bounded_in_bytes_too_and_one_message_may_always_wait() {
 
 #[test]
 fn no_more_requests_at_a_time_than_configured() {
-    let receiver = Receiver::start(Answer::Slow(Duration::from_millis(20)));
+    let receiver = Receiver::start(Answer::Hang);
     let server = hook(&receiver.url("/"), "concurrency = 3").start();
     for number in 0..60 {
         assert_eq!(post(server.address, "t", &number.to_string()), taken());
     }
+    receiver.wait(3);
+    assert_eq!(receiver.peak(), 3);
+    receiver.release();
     receiver.wait(60);
-    assert!((2..=3).contains(&receiver.peak()), "{}", receiver.peak());
-    assert!(receiver.connections() <= 3);
+    assert_eq!(receiver.peak(), 3);
+    // Kept alive. A connection that is not back in the pool yet when the next request
+    // leaves is not waited for, so there may be some more than three.
+    assert!(receiver.connections() < 20, "{}", receiver.connections());
 }
 
 #[test]

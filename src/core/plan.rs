@@ -254,5 +254,11 @@ fn take_listen(draft: &mut Draft<'_>) -> Option<(String, Listen)> {
         );
         draft.check().fault("listen", &fault);
     }
-    listen.map(|listen| (text, listen))
+    let listen = listen?;
+    if listen == *draft.shared() && listen.port != 0 {
+        // Said twice, meant once.
+        draft.listen.clear();
+        return None;
+    }
+    Some((text, listen))
 }

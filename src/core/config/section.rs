@@ -48,6 +48,11 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
+    /// Where protocols without a `listen` of their own are served.
+    pub fn shared(&self) -> &'a Listen {
+        &self.names.shared
+    }
+
     /// Starts on the table `path`, whose values are `values`.
     pub fn new(
         layers: &'a Layers,
