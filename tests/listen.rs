@@ -68,7 +68,9 @@ fn protocols_with_the_same_listen_share_the_port_and_each_path_once() {
     assert_eq!((code, faults.as_str()), (Some(2), expected));
 
     // As [server] says it as well: the same port, not one that is taken.
-    let (code, faults) = ended(&two("listen = \"127.0.0.1:8080\"\n[server]\nport = 8080\n").args(["config", "check"]));
+    let (code, faults) = ended(
+        &two("listen = \"127.0.0.1:8080\"\n[server]\nport = 8080\n").args(["config", "check"]),
+    );
     assert_eq!((code, faults.as_str()), (Some(2), expected));
 
     let server = two(&format!("path_prefix = \"/two\"\n{both}")).start();

@@ -113,16 +113,14 @@ impl Queue {
                 }
             }
         }
-        let mut offer = Offer { accepted: 0, refused: None, wake: idle };
-        for rest in batch.rest(written) {
-            if self.is_full(rest.len(), bounds) {
-                offer.refused = Some(Refused::Full);
-                break;
-            }
-            self.push(rest);
-            offer.accepted += 1;
+        let accepted = self.fitting(batch, written, bounds);
+        let all = accepted == batch.len();
+        for rest in batch.rest(written).take(accepted) {
+            // A part of a batch keeps the whole of it in memory. Where everything waits that
+            // is no more than what is counted; one message of each batch would be much more.
+            self.push(if all { rest } else { Bytes::copy_from_slice(&rest) });
         }
-        offer
+        Offer { accepted, refused: (!all).then_some(Refused::Full), wake: idle }
     }
 
     /// Writes what waits, as much as the socket takes, many frames at a time.
@@ -170,10 +168,19 @@ impl Queue {
         }
     }
 
-    fn is_full(&self, more: usize, bounds: Bounds) -> bool {
-        !self.frames.is_empty()
-            && more > 0
-            && (self.frames.len() >= bounds.messages || self.bytes + more > bounds.bytes)
+    /// How many messages of a batch can wait, or need not.
+    fn fitting(&self, batch: &Batch, written: usize, bounds: Bounds) -> usize {
+        let (mut messages, mut bytes) = (self.frames.len(), self.bytes);
+        batch
+            .rest(written)
+            .take_while(|rest| {
+                messages += usize::from(!rest.is_empty());
+                bytes += rest.len();
+                rest.is_empty()
+                    || messages == 1
+                    || (messages <= bounds.messages && bytes <= bounds.bytes)
+            })
+            .count()
     }
 
     /// Appends what is left of a frame, if anything is.
