@@ -186,3 +186,19 @@ fn without_a_data_base_the_demo_is_about_topics_alone() {
     assert_eq!(request(server.address, "POST", GATEWAY, &[], b"{}").status, 404);
     assert_eq!(request(server.address, "GET", "/", &[], b"").status, 200);
 }
+
+#[test]
+fn a_system_without_certificates_is_no_obstacle_but_for_a_url_that_needs_them() {
+    let bare = |builder: Builder| {
+        builder.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent")
+    };
+    let server = bare(Builder::new().args(["--profile", "demo", "--port", "0"])).start();
+    assert_eq!(request(server.address, "GET", "/", &[], b"").status, 200);
+    assert!(server.log().contains("No certificates of the system"), "{}", server.log());
+
+    let config = "profile = \"notiflux\"\n[sink.webhook]\nurl = \"https://localhost/\"\n";
+    let output = bare(Builder::notiflux().file("config.toml", config)).output();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("sink.webhook") && said.contains("certificates"), "{said}");
+}

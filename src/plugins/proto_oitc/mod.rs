@@ -70,8 +70,10 @@ struct Shared {
     /// Those who speak the protocol of the PHP server.
     legacy_users: Users,
     store: Store,
-    /// Faults of the data base that anybody can bring up: not a line for each.
-    failures: Throttle,
+    /// Keys that nobody could check: anybody can bring that up, so not a line for each.
+    unchecked: Throttle,
+    /// Names that could not be looked up. Apart, so that those do not hide these.
+    lookup_faults: Throttle,
     last_export: LastExport,
 }
 
@@ -159,7 +161,7 @@ impl Oitc {
                 return refuse(StatusCode::UNAUTHORIZED, "Unauthorized");
             }
             Err(error @ AuthError::Unavailable(_)) => {
-                if let Some(more) = self.shared.failures.pass() {
+                if let Some(more) = self.shared.unchecked.pass() {
                     warn!(
                         error = chain(&error),
                         more_before = more,
@@ -228,7 +230,8 @@ impl FromConfig<ProtocolCx> for Oitc {
             users: Users::default(),
             legacy_users: Users::default(),
             store,
-            failures: Throttle::default(),
+            unchecked: Throttle::default(),
+            lookup_faults: Throttle::default(),
             last_export: LastExport::default(),
         });
         cx.jobs.spawn(export::watch(shared.clone(), cx.jobs.clone()));

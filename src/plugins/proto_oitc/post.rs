@@ -131,7 +131,7 @@ pub(super) async fn answer(
             debug!(user = notification.user, ?delivery, "Notification published");
             plain::text(StatusCode::OK, "ok")
         }
-        Err(error) => error.answer(&shared.failures),
+        Err(error) => error.answer(&shared.lookup_faults),
     }
 }
 
@@ -175,7 +175,7 @@ async fn subject(
     let found = |result: Result<Option<Found>, DatabaseError>, what| match result {
         Ok(Some(Found { name, fault })) => {
             if let Some(error) = fault
-                && let Some(more) = shared.failures.pass()
+                && let Some(more) = shared.lookup_faults.pass()
             {
                 warn!(
                     error = chain(&error),

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Response, Url};
+use reqwest::{ClientBuilder, Response, Url};
+use tracing::warn;
 
 use super::Config;
-use crate::core::BoxError;
+use crate::core::{BoxError, chain};
 
 /// An answer is only read so that its connection can be used again; one that is longer,
 /// or takes longer, costs its connection.
@@ -52,28 +53,25 @@ pub(super) enum Redirects {
 impl Client {
     /// Costs some milliseconds: reads the certificates of the system.
     pub(super) fn build(config: &Config, redirects: Redirects) -> Result<Self, BoxError> {
-        let builder = reqwest::Client::builder()
-            .no_proxy()
-            .referer(false)
-            .redirect(match redirects {
-                Redirects::Refuse => Policy::none(),
-                Redirects::SameOrigin => Policy::custom(same_origin),
-            })
-            .timeout(config.timeout)
-            .pool_max_idle_per_host(config.concurrency)
-            .user_agent(concat!("pushmux/", env!("CARGO_PKG_VERSION")))
-            .http1_title_case_headers();
-        // Without redirects a plain URL never meets TLS, so a system without any
-        // certificates, such as a container, must not keep it from working.
-        let plain = config.url().is_ok_and(|url| url.scheme() == "http");
-        let builder = if config.verify_tls && !plain {
-            builder.tls_certs_merge(config.certificates()?)
+        let http = if !config.verify_tls {
+            builder(config, redirects).tls_danger_accept_invalid_certs(true).build()
+        } else if config.url().is_ok_and(|url| url.scheme() == "https") {
+            // Nothing could ever be sent to it without certificates to trust.
+            builder(config, redirects).tls_certs_merge(config.certificates()?).build()
         } else {
-            builder.tls_danger_accept_invalid_certs(true)
+            // What never meets TLS must not fail on a system without any certificates, such
+            // as a container. Whether a gateway does is not known before its row was read.
+            let trusting = builder(config, redirects).tls_certs_merge(config.certificates()?);
+            trusting.build().or_else(|error| {
+                warn!(
+                    error = chain(&error),
+                    "No certificates of the system: a receiver with https will be refused. Install ca-certificates, or name those to trust in ca_file"
+                );
+                builder(config, redirects).tls_certs_only(config.certificates().unwrap_or_default()).build()
+            })
         };
-        let http = builder.build().map_err(|error| {
-            format!("cannot make an HTTP client: {}", crate::core::chain(&error))
-        })?;
+        let http =
+            http.map_err(|error| format!("cannot make an HTTP client: {}", chain(&error)))?;
         Ok(Self { http, timeout: config.timeout })
     }
 
@@ -99,6 +97,20 @@ impl Client {
         finish(response).await;
         if status.is_success() { Ok(()) } else { Err(SendError::Status(status)) }
     }
+}
+
+fn builder(config: &Config, redirects: Redirects) -> ClientBuilder {
+    reqwest::Client::builder()
+        .no_proxy()
+        .referer(false)
+        .redirect(match redirects {
+            Redirects::Refuse => Policy::none(),
+            Redirects::SameOrigin => Policy::custom(same_origin),
+        })
+        .timeout(config.timeout)
+        .pool_max_idle_per_host(config.concurrency)
+        .user_agent(concat!("pushmux/", env!("CARGO_PKG_VERSION")))
+        .http1_title_case_headers()
 }
 
 /// Reads the rest of an answer, within limits. Its status has said it all.
