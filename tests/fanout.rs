@@ -1,6 +1,7 @@
 //! One message to all subscribers: the few that the publisher writes to by itself, and the
 //! many that a carrier visits with everything that waits.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -13,8 +14,9 @@ use crate::support::server::{Builder, Server};
 use crate::support::token::Keys;
 use crate::support::ws::{Frame, Ws};
 
-/// Numbers of subscribers: few and many.
-const CROWDS: [usize; 2] = [3, 80];
+/// Numbers of subscribers: few, many, and so many that the carrier lets others have their
+/// turn on the way.
+const CROWDS: [usize; 3] = [3, 80, 300];
 
 fn strict(more: &str) -> Server {
     let keys = "profile = \"notiflux\"\n[protocol.notiflux]\nstrict = true\nack = true\n";
@@ -133,6 +135,27 @@ fn nobody_gets_what_is_published_after_the_unsubscribe_was_processed() {
 }
 
 #[test]
+fn who_comes_again_while_a_message_goes_round_does_not_get_it_twice() {
+    let server = strict("");
+    let mut crowd = crowd(&server, 1_000);
+    let token = Keys::server().subscribe(&["t"]);
+    // The first one has it, the last ones are still to come.
+    for round in 0..10 {
+        let message = format!("m{round}");
+        crowd[0].drain();
+        thread::scope(|scope| {
+            scope.spawn(|| publish(server.address, "t", &message));
+            assert_eq!(crowd[0].next_text(), message);
+            crowd[0].text("/unsubscribe t");
+            crowd[0].text(&format!("/subscribe t {token}"));
+        });
+        assert_eq!(crowd[0].drain(), []);
+        // Its place is now at the end: the next one takes its part.
+        crowd.rotate_left(1);
+    }
+}
+
+#[test]
 fn every_message_for_every_subscriber_is_accepted_or_dropped_also_when_many_come_at_once() {
     const PUBLISHERS: u64 = 12;
     const EACH: u64 = 25;
@@ -140,7 +163,12 @@ fn every_message_for_every_subscriber_is_accepted_or_dropped_also_when_many_come
         let server = strict("[sink.ws]\nwhen_full = \"drop_newest\"\nqueue_messages = 2\n");
         let mut slow = crowd(&server, 1).remove(0);
         let readers = crowd(&server, size);
-        let message = "m".repeat(20_000);
+        // Numbered, so that one that came twice cannot stand for one that was lost.
+        let message = |number: u64| format!("{number:06} {}", "m".repeat(20_000));
+        let number = |frame: &Frame| match frame {
+            Frame::Text(text) => text[..6].parse::<u64>().unwrap(),
+            other => panic!("{other:?}"),
+        };
         let (accepted, dropped) = (AtomicU64::new(0), AtomicU64::new(0));
         let total = thread::scope(|scope| {
             // Who reads may fall behind as well: a queue of two is short.
@@ -149,15 +177,20 @@ fn every_message_for_every_subscriber_is_accepted_or_dropped_also_when_many_come
                 .map(|mut reader| {
                     scope.spawn(move || {
                         let last = Frame::Text("last".into());
-                        reader.until(|frame| *frame == last).len() as u64 - 1
+                        let mut frames = reader.until(|frame| *frame == last);
+                        frames.pop();
+                        let numbers: BTreeSet<_> = frames.iter().map(number).collect();
+                        assert_eq!(numbers.len(), frames.len());
+                        frames.len() as u64
                     })
                 })
                 .collect();
             thread::scope(|scope| {
-                for _ in 0..PUBLISHERS {
-                    scope.spawn(|| {
-                        for _ in 0..EACH {
-                            let (a, d) = publish(server.address, "t", &message);
+                for publisher in 0..PUBLISHERS {
+                    let (accepted, dropped, address) = (&accepted, &dropped, server.address);
+                    scope.spawn(move || {
+                        for n in 0..EACH {
+                            let (a, d) = publish(address, "t", &message(publisher * EACH + n));
                             assert_eq!(a + d, size as u64 + 1);
                             accepted.fetch_add(a, Ordering::SeqCst);
                             dropped.fetch_add(d, Ordering::SeqCst);
@@ -179,9 +212,8 @@ fn every_message_for_every_subscriber_is_accepted_or_dropped_also_when_many_come
         assert_eq!(accepted + dropped, PUBLISHERS * EACH * (size as u64 + 1));
         assert!(dropped > 0, "the slow one was meant to miss something");
         // The slow one has what the others have not, whole and no more.
-        for _ in total..accepted {
-            assert_eq!(slow.next_text().len(), 20_000);
-        }
+        let rest: BTreeSet<_> = (total..accepted).map(|_| number(&slow.next())).collect();
+        assert_eq!(rest.len() as u64, accepted - total);
         assert!(slow.drain().iter().all(|frame| *frame == Frame::Text("last".into())));
     }
 }

@@ -52,9 +52,11 @@ impl Protocol for Probe {
         let publish = move |data: Value| {
             let topic = Topic::new("probe", "1");
             let offline = self.0.reaches_offline(&topic);
-            let receipt = self.0.publish(Publication { data, ..Publication::new(topic, "text") });
+            let router = self.0.clone();
             async move {
-                let delivery = receipt.settled().await;
+                let admission = router.admit(0).await;
+                let publication = Publication { data, ..Publication::new(topic, "text") };
+                let delivery = router.publish(publication, &admission).settled().await;
                 let (accepted, dropped) = (delivery.accepted, delivery.dropped);
                 let body = json!({ "accepted": accepted, "dropped": dropped, "offline": offline });
                 answer::json(http::StatusCode::OK, &body)

@@ -2,11 +2,12 @@
 //!
 //! The members of a topic stand in a *room*, dense, in segments of at most
 //! [`SEGMENT`] members. A message goes round segment by segment, so who joins or leaves
-//! waits for one segment's turn at most, never for a whole fan-out.
+//! waits for the turns of a few segments at most, never for a whole fan-out.
 //!
-//! Locks, from outer to inner, none of them ever held across an `.await`: a shard of the
-//! map (look-ups), a room's list of segments (joins, and when a segment ends), a segment
-//! (one member joins or leaves, or one message visits its members).
+//! Locks, from outer to inner, none of them ever held across an `.await`: what the user of
+//! the hub locks in a room's lane, a room's list of segments (joins, and when a segment
+//! runs empty), a segment (one member joins or leaves, or one message visits its members).
+//! A shard of the map is locked for a look-up alone, inside none of them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -46,6 +47,8 @@ pub struct Room<M, L> {
 #[derive(Debug)]
 struct Segments<M> {
     list: Vec<Arc<Segment<M>>>,
+    /// How many members ever came in: the place of the newest in the order of coming.
+    joined: u64,
     /// Set when the last member left and the room is about to leave the map. Who
     /// meets a closed room looks it up again.
     closed: bool,
@@ -54,7 +57,21 @@ struct Segments<M> {
 /// Some members of a topic. A member stays in its segment until it leaves: one that
 /// moved could be missed, or visited twice, by a message that is going round.
 #[derive(Debug)]
-pub struct Segment<M>(Mutex<Vec<(u64, M)>>);
+pub struct Segment<M>(Mutex<Vec<Entry<M>>>);
+
+#[derive(Debug)]
+struct Entry<M> {
+    id: u64,
+    joined: u64,
+    member: M,
+}
+
+/// Everybody who was in a room at one moment, to be visited part by part.
+#[derive(Debug)]
+pub struct Round<M> {
+    parts: Vec<Arc<Segment<M>>>,
+    joined: u64,
+}
 
 /// Where a member of a topic is; what it takes to leave.
 #[derive(Debug)]
@@ -80,7 +97,7 @@ impl<M: Clone, L: Default> Hub<M, L> {
     }
 
     /// Removes the member `id` from `topic`, and the topic when it was the last one. Once
-    /// this returns, no message visits it any more.
+    /// this returns, no round visits it any more.
     pub fn leave(&self, topic: &Topic, id: u64, seat: &Seat<M>) {
         if seat.0.remove(id) > SPARSE {
             return;
@@ -115,32 +132,61 @@ impl<M: Clone, L: Default> Hub<M, L> {
 }
 
 impl<M, L> Room<M, L> {
-    /// Everybody who is there now, to be visited segment by segment: who joins later may
-    /// be among them, who leaves before its turn is not.
-    pub fn segments(&self) -> Vec<Arc<Segment<M>>> {
-        self.segments.lock().list.clone()
+    /// Everybody who is there now.
+    pub fn round(&self) -> Round<M> {
+        let segments = self.segments.lock();
+        Round { parts: segments.list.clone(), joined: segments.joined }
     }
 
-    /// The only segment, when there are no more than `most` members.
-    pub fn small(&self, most: usize) -> Option<Arc<Segment<M>>> {
-        match &*self.segments.lock().list {
-            [only] if only.len() <= most => Some(only.clone()),
+    /// The same, when these are no more than `most`.
+    pub fn small_round(&self, most: usize) -> Option<Round<M>> {
+        let segments = self.segments.lock();
+        match &*segments.list {
+            [only] if only.len() <= most => {
+                Some(Round { parts: vec![only.clone()], joined: segments.joined })
+            }
             _ => None,
         }
+    }
+}
+
+impl<M> Round<M> {
+    /// How many parts there are, each of at most [`SEGMENT`] members.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Shows the members of one part to `visit`, which must not block and must not call
+    /// back into the hub. Who has left is not among them, and neither is who came after the
+    /// round began: whoever left and came again has been visited before, perhaps.
+    pub fn visit(&self, part: usize, mut visit: impl FnMut(&M)) {
+        let Some(segment) = self.parts.get(part) else { return };
+        let members = segment.0.lock();
+        members
+            .iter()
+            .filter(|entry| entry.joined <= self.joined)
+            .for_each(|entry| visit(&entry.member));
+    }
+
+    /// Shows all members to `visit`.
+    pub fn visit_all(&self, mut visit: impl FnMut(&M)) {
+        (0..self.parts()).for_each(|part| self.visit(part, &mut visit));
     }
 }
 
 impl<M> Segments<M> {
     /// Puts a member into the last segment, or into a new one when that is full.
     fn seat(&mut self, id: u64, member: M) -> Seat<M> {
+        self.joined += 1;
+        let entry = Entry { id, joined: self.joined, member };
         if let Some(last) = self.list.last() {
             let mut members = last.0.lock();
             if members.len() < SEGMENT {
-                members.push((id, member));
+                members.push(entry);
                 return Seat(last.clone());
             }
         }
-        let segment = Arc::new(Segment(Mutex::new(vec![(id, member)])));
+        let segment = Arc::new(Segment(Mutex::new(vec![entry])));
         self.list.push(segment.clone());
         Seat(segment)
     }
@@ -164,12 +210,6 @@ impl<M> Segments<M> {
 }
 
 impl<M> Segment<M> {
-    /// Shows each member to `visit`, which must not block and must not call back into
-    /// the hub.
-    pub fn visit(&self, mut visit: impl FnMut(&M)) {
-        self.0.lock().iter().for_each(|(_, member)| visit(member));
-    }
-
     fn len(&self) -> usize {
         self.0.lock().len()
     }
@@ -177,7 +217,7 @@ impl<M> Segment<M> {
     /// How many members are left.
     fn remove(&self, id: u64) -> usize {
         let mut members = self.0.lock();
-        if let Some(index) = members.iter().position(|(member, _)| *member == id) {
+        if let Some(index) = members.iter().position(|entry| entry.id == id) {
             members.swap_remove(index);
         }
         members.len()
@@ -186,7 +226,7 @@ impl<M> Segment<M> {
 
 impl<M, L: Default> Default for Room<M, L> {
     fn default() -> Self {
-        let segments = Segments { list: Vec::new(), closed: false };
+        let segments = Segments { list: Vec::new(), joined: 0, closed: false };
         Self { lane: L::default(), segments: Mutex::new(segments) }
     }
 }
@@ -203,8 +243,8 @@ mod tests {
 
     fn members(hub: &Ids, topic: &Topic) -> Vec<u64> {
         let mut found = Vec::new();
-        for segment in hub.room(topic).iter().flat_map(|room| room.segments()) {
-            segment.visit(|id| found.push(*id));
+        if let Some(room) = hub.room(topic) {
+            room.round().visit_all(|id| found.push(*id));
         }
         found.sort_unstable();
         found
@@ -234,7 +274,7 @@ mod tests {
         let hub = Ids::default();
         let topic = Topic::new("t", "churn");
         let mut seats = BTreeMap::new();
-        // A quarter of each segment's members stays, the others come and go.
+        // A sixteenth of the members stays, the others come and go.
         for id in 0..10_000 {
             seats.insert(id, hub.join(&topic, id, id));
             if id >= 1_000 && id % 16 != 0 {
@@ -243,7 +283,7 @@ mod tests {
             }
         }
         let room = hub.room(&topic).unwrap();
-        let segments = room.segments().len();
+        let segments = room.round().parts();
         assert_eq!(members(&hub, &topic), seats.keys().copied().collect::<Vec<_>>());
         assert!(segments <= seats.len().div_ceil(SPARSE) + 2, "{segments}, {}", seats.len());
     }
@@ -270,7 +310,7 @@ mod tests {
 
     proptest! {
         /// Whatever happens while a message goes round: who was there before and did not
-        /// leave is visited exactly once, and nobody twice.
+        /// leave is visited exactly once, and nobody twice, also who left and came again.
         #[test]
         fn a_round_visits_everybody_once(
             start in 1_u64..200,
@@ -282,19 +322,23 @@ mod tests {
                 (0..start).map(|id| (id, hub.join(&topic, id, id))).collect();
             let mut steadfast: BTreeSet<_> = seats.keys().copied().collect();
             let mut seen = Vec::new();
-            let round = hub.room(&topic).unwrap().segments();
-            let per_segment = steps.len() / round.len() + 1;
+            let round = hub.room(&topic).unwrap().round();
+            let per_part = steps.len() / round.parts() + 1;
             let mut steps = (start..).zip(steps);
-            for segment in round {
-                segment.visit(|id| seen.push(*id));
-                for (new, (join, index)) in steps.by_ref().take(per_segment) {
-                    if join || seats.is_empty() {
-                        seats.insert(new, hub.join(&topic, new, new));
-                        continue;
+            for part in 0..round.parts() {
+                round.visit(part, |id| seen.push(*id));
+                for (new, (join, index)) in steps.by_ref().take(per_part) {
+                    let known: Vec<_> = seats.keys().copied().collect();
+                    let id = if known.is_empty() { new } else { *index.get(&known) };
+                    if let Some(seat) = seats.remove(&id) {
+                        hub.leave(&topic, id, &seat);
+                        steadfast.remove(&id);
                     }
-                    let id = *index.get(&seats.keys().copied().collect::<Vec<_>>());
-                    hub.leave(&topic, id, &seats.remove(&id).unwrap());
-                    steadfast.remove(&id);
+                    if join {
+                        // The one that left, or somebody new.
+                        let id = if index.index(2) == 0 { id } else { new };
+                        seats.entry(id).or_insert_with(|| hub.join(&topic, id, id));
+                    }
                 }
             }
             let visits = seen.len();

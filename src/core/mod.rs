@@ -1,5 +1,6 @@
 //! The core: it knows topics, sinks and tables, and names no plugin.
 
+pub mod admission;
 pub mod auth;
 pub mod config;
 pub mod database;

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::admission::{Admission, Room};
 use super::message::{Message, Pattern, Publication, Topic};
 use super::sink::{Receipt, Sink};
 
 /// The way from protocols to sinks. Made once, then read only.
-#[derive(Default)]
 pub struct Router {
     routes: Vec<Route>,
     published: AtomicU64,
+    room: Room,
 }
 
 struct Route {
@@ -19,23 +20,40 @@ struct Route {
 }
 
 impl Router {
+    /// With room for messages of so many bytes on their way at a time.
+    pub(super) fn new(bytes: u32) -> Self {
+        Self { routes: Vec::new(), published: AtomicU64::new(0), room: Room::new(bytes) }
+    }
+
     /// Adds a sink that takes every topic one of `topics` matches.
     pub(super) fn add(&mut self, topics: Vec<Pattern>, sink: Arc<dyn Sink>) {
         self.routes.push(Route { topics, sink });
+    }
+
+    /// Room for messages of so many bytes in all. Waits while too much is on its way, which
+    /// clients cannot draw out: they are never waited for. A publisher that gives up
+    /// meanwhile has published nothing.
+    pub async fn admit(&self, bytes: usize) -> Admission {
+        self.room.admit(bytes).await
+    }
+
+    /// Resolves when everything that was published is delivered or counted as dropped.
+    pub(super) async fn settled(&self) {
+        self.room.empty().await;
     }
 
     /// Gives a message to every sink that takes its topic, before it returns.
     ///
     /// Not async on purpose: a publisher that goes away cannot cancel a fan-out
     /// half-way. Its answer waits for the receipt, and can say what was delivered.
-    pub fn publish(&self, publication: Publication) -> Receipt {
+    pub fn publish(&self, publication: Publication, admission: &Admission) -> Receipt {
         let Publication { topic, audience, frame, data } = publication;
         let id = self.published.fetch_add(1, Ordering::Relaxed) + 1;
         let message = Arc::new(Message { id, topic, audience, frame, data });
         let mut total = Receipt::default();
         for route in &self.routes {
             if route.topics.iter().any(|pattern| pattern.matches(&message.topic)) {
-                total += route.sink.deliver(&message);
+                total += route.sink.deliver(&message, admission);
             }
         }
         total
@@ -57,19 +75,21 @@ mod tests {
     struct Count(usize);
 
     impl Sink for Count {
-        fn deliver(&self, _: &Arc<Message>) -> Receipt {
+        fn deliver(&self, _: &Arc<Message>, _: &Admission) -> Receipt {
             Delivery { accepted: self.0, dropped: 1 }.into()
         }
     }
 
     #[tokio::test]
     async fn only_matching_sinks_are_asked_and_their_answers_are_summed() {
-        let mut router = Router::default();
+        let mut router = Router::new(1);
         router.add(vec![Pattern::parse("a/*").unwrap()], Arc::new(Count(1)));
         router.add(vec![Pattern::parse("*").unwrap()], Arc::new(Count(10)));
         router.add(vec![], Arc::new(Count(100)));
-        let publish =
-            |instance| router.publish(Publication::new(Topic::new(instance, "x"), "m")).settled();
+        let publish = |instance| {
+            let publication = Publication::new(Topic::new(instance, "x"), "m");
+            router.publish(publication, &Admission::default()).settled()
+        };
         assert_eq!((publish("a").await.accepted, publish("b").await.accepted), (11, 10));
         assert_eq!(publish("a").await.dropped, 2);
     }

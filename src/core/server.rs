@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -25,6 +26,7 @@ use super::router::Router;
 /// A server that listens and has not begun to serve.
 pub struct Server {
     settings: config::Server,
+    router: Arc<Router>,
     /// The shared one first, if there is one.
     listeners: Vec<Listener>,
     jobs: Jobs,
@@ -78,7 +80,7 @@ impl Server {
             let provider = build(cx).await.map_err(failed("auth", &name))?;
             auth.insert(name, provider);
         }
-        let mut router = Router::default();
+        let mut router = Router::new(plan.server.max_publishing_bytes);
         let mut live_sinks = HashMap::new();
         for (name, topics, build) in plan.sinks {
             let (jobs, databases) = (jobs.clone(), databases.clone());
@@ -109,7 +111,7 @@ impl Server {
         for listener in &listeners {
             listener.protocols.iter().for_each(|(_, it)| it.listening(listener.address));
         }
-        Ok(Self { settings: plan.server, listeners, jobs })
+        Ok(Self { settings: plan.server, router, listeners, jobs })
     }
 
     /// Each address that is listened on, with the port the system chose for 0, and the
@@ -135,7 +137,7 @@ impl Server {
     /// Serves until `stop` resolves, then drains within `server.shutdown_timeout`.
     /// True when everything ended in time.
     pub async fn run(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { settings, listeners, jobs } = self;
+        let Self { settings, router, listeners, jobs } = self;
         let settings = Arc::new(settings);
         let requests = Jobs::default();
         // Tasks of their own, so that workers take connections in, not the thread that waits
@@ -144,7 +146,12 @@ impl Server {
         for listener in listeners {
             accepting.spawn(listener.accept(settings.clone(), requests.clone()));
         }
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            // None of them ends by itself, so this one panicked: better no server than one
+            // that is deaf.
+            Some(Err(error)) = accepting.join_next() => resume_unwind(error.into_panic()),
+        }
         // Once this is through, every port is closed.
         accepting.shutdown().await;
         info!(requests = requests.running(), tasks = jobs.running(), "Stopping");
@@ -152,7 +159,12 @@ impl Server {
             // Requests first: what they publish must still find its receivers. Half of
             // the time at most, so that the receivers get the other half.
             requests.stop();
-            let _ = tokio::time::timeout(settings.shutdown_timeout / 2, requests.ended()).await;
+            let published = async {
+                requests.ended().await;
+                // Also what publishers did not wait for.
+                router.settled().await;
+            };
+            let _ = tokio::time::timeout(settings.shutdown_timeout / 2, published).await;
             jobs.stop();
             jobs.ended().await;
         });

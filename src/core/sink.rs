@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
+use super::admission::Admission;
 use super::message::{Message, Topic};
 use super::session::Session;
 
@@ -16,7 +17,10 @@ use super::session::Session;
 /// has returned, the publisher can no longer take the message back by going away.
 pub trait Sink: Send + Sync {
     /// Takes `message` for every receiver this sink has for its topic.
-    fn deliver(&self, message: &Arc<Message>) -> Receipt;
+    ///
+    /// A sink that goes on with it after it has returned, without a bound of its own, keeps
+    /// a clone of `admission` until it is done.
+    fn deliver(&self, message: &Arc<Message>, admission: &Admission) -> Receipt;
 
     /// Whether the sink brings messages of `topic` to somebody who is not on the line at
     /// the moment. By default it does not.

@@ -32,6 +32,9 @@ pub struct Server {
     pub max_head_bytes: usize,
     /// Most header lines in a request.
     pub max_headers: usize,
+    /// Most bytes of messages that are on their way to subscribers at a time; publishers
+    /// wait beyond it.
+    pub max_publishing_bytes: u32,
     /// How long a stop may take before what is left is cut off.
     #[serde(with = "super::duration")]
     pub shutdown_timeout: Duration,
@@ -48,6 +51,7 @@ impl Default for Server {
             write_timeout: Duration::from_secs(10),
             max_head_bytes: 16 * 1024,
             max_headers: 100,
+            max_publishing_bytes: 64 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(10),
         }
     }
@@ -62,6 +66,7 @@ impl Server {
         check.range("max_head_bytes", self.max_head_bytes, 8 * 1024..=1024 * 1024);
         check.range("max_headers", self.max_headers, 1..=10_000);
         check.range("workers", self.workers, 1..=1024);
+        check.range("max_publishing_bytes", self.max_publishing_bytes as usize, 65_536..=1 << 31);
         let allowed = Duration::from_millis(1)..=Duration::from_hours(1);
         check.duration("header_timeout", self.header_timeout, allowed.clone());
         check.duration("body_timeout", self.body_timeout, allowed.clone());

@@ -115,7 +115,9 @@ impl Phones {
             *key = "***".into();
         }
         let text = Value::Object(said).to_string();
-        let _ = self.router.publish(Publication::new(self.topic.clone(), text));
+        let admission = self.router.admit(text.len()).await;
+        let publication = Publication::new(self.topic.clone(), text);
+        let _ = self.router.publish(publication, &admission).settled().await;
         StatusCode::OK
     }
 

@@ -151,8 +151,9 @@ pub(super) async fn publish(
         shared.refused("broadcast", Some(&topic), reason);
         return refuse(StatusCode::FORBIDDEN, reason);
     }
-    let receipt = router.publish(Publication::new(Topic::new(&shared.instance, &topic), message));
-    let delivery = receipt.settled().await;
+    let admission = router.admit(message.len()).await;
+    let publication = Publication::new(Topic::new(&shared.instance, &topic), message);
+    let delivery = router.publish(publication, &admission).settled().await;
     if !strict {
         return answer::empty(StatusCode::OK);
     }

@@ -48,8 +48,9 @@ pub(super) async fn watch(shared: Arc<Shared>, jobs: Jobs) {
         let running = status.ok().flatten();
         *shared.last_export.0.lock() = running.map(|running| (running, Instant::now()));
         if let Some(running) = running {
+            let admission = shared.router.admit(0).await;
             let publication = Publication::new(shared.exports(), wire::export_status(running));
-            let _ = shared.router.publish(publication).settled().await;
+            let _ = shared.router.publish(publication, &admission).settled().await;
         }
     }
 }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::post::{Kind, Notification, Subject};
 use super::texts::legacy_texts;
 use super::{Shared, browser_topic};
+use crate::core::admission::Admission;
 use crate::core::auth::AuthError;
 use crate::core::message::{Audience, Frame, Publication};
 use crate::core::session::{Client, Device, Limits, Session};
@@ -150,6 +151,7 @@ pub(super) fn publish(
     notification: &Notification,
     kind: Kind,
     subject: &Subject,
+    admission: &Admission,
 ) -> Receipt {
     /// All members are always there; the order is the PHP server's.
     #[derive(Serialize)]
@@ -181,5 +183,5 @@ pub(super) fn publish(
     let topic = shared.legacy_browsers(notification.user);
     let mut publication = Publication::new(topic, text("message", &texts.message, &data));
     publication.audience = Audience::OnePerDevice;
-    shared.router.publish(publication)
+    shared.router.publish(publication, admission)
 }

@@ -13,6 +13,7 @@ use super::decode::Members;
 use super::store::Found;
 use super::texts::texts;
 use super::{Shared, legacy, refuse, wire};
+use crate::core::admission::Admission;
 use crate::core::chain;
 use crate::core::database::DatabaseError;
 use crate::core::http::{self as plain, BodyError};
@@ -126,7 +127,9 @@ pub(super) async fn answer(
     }
     match subject(shared, &notification, kind).await {
         Ok(subject) => {
-            let receipt = publish(shared, &notification, kind, &subject, browsers);
+            // For browsers of both kinds and phones, so that it is all of them or none.
+            let admission = shared.router.admit(body.len()).await;
+            let receipt = publish(shared, &notification, kind, &subject, browsers, &admission);
             let delivery = receipt.settled().await;
             debug!(user = notification.user, ?delivery, "Notification published");
             plain::text(StatusCode::OK, "ok")
@@ -204,6 +207,7 @@ fn publish(
     kind: Kind,
     subject: &Subject,
     browsers: bool,
+    admission: &Admission,
 ) -> Receipt {
     let texts = texts(notification, kind, subject);
     let payload = wire::Push {
@@ -221,16 +225,16 @@ fn publish(
     if browsers {
         let mut publication = Publication::new(shared.browsers(notification.user), frame.clone());
         publication.audience = Audience::OnePerDevice;
-        receipt += shared.router.publish(publication);
+        receipt += shared.router.publish(publication, admission);
     }
-    receipt += legacy::publish(shared, notification, kind, subject);
+    receipt += legacy::publish(shared, notification, kind, subject, admission);
     let phone = Phone {
         body: &texts.message,
         notification_type: &notification.event,
         current_state: notification.state,
         push: &payload,
     };
-    receipt += publish_to_phones(shared, frame, &phone);
+    receipt += publish_to_phones(shared, frame, &phone, admission);
     receipt
 }
 
@@ -243,7 +247,12 @@ pub(super) struct Phone<'a> {
 }
 
 /// Hands the notification to sinks that bring it to phones.
-pub(super) fn publish_to_phones(shared: &Shared, frame: Frame, phone: &Phone<'_>) -> Receipt {
+pub(super) fn publish_to_phones(
+    shared: &Shared,
+    frame: Frame,
+    phone: &Phone<'_>,
+    admission: &Admission,
+) -> Receipt {
     let push = phone.push;
     let topic = shared.phones(push.user_id);
     if !shared.router.reaches_offline(&topic) {
@@ -260,5 +269,5 @@ pub(super) fn publish_to_phones(shared: &Shared, frame: Frame, phone: &Phone<'_>
         "notification_type": phone.notification_type,
         "current_state": phone.current_state,
     });
-    shared.router.publish(publication)
+    shared.router.publish(publication, admission)
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::decode::{Members, fits};
 use super::handshake::Visitor;
 use super::{Shared, post, wire};
+use crate::core::admission::Admission;
 use crate::core::message::{Audience, Publication};
 use crate::core::session::{Client, Device, Limits, Session};
 use crate::core::sink::Receipt;
@@ -55,7 +56,7 @@ impl OitcSession {
     }
 
     /// To all browsers of the user, registered or not, and to his phones.
-    fn test(&self, test: Test) -> Receipt {
+    fn test(&self, test: Test, admission: &Admission) -> Receipt {
         let title = test.title.unwrap_or_default();
         let icon = test.icon.unwrap_or_default();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -72,14 +73,14 @@ impl OitcSession {
         let frame = wire::push(TEST_MESSAGE, &payload);
         let mut publication = Publication::new(self.shared.browsers(self.user), frame.clone());
         publication.audience = Audience::OnePerDevice;
-        let mut receipt = self.shared.router.publish(publication);
+        let mut receipt = self.shared.router.publish(publication, admission);
         let phone = post::Phone {
             body: &title,
             notification_type: "CUSTOM",
             current_state: 0,
             push: &payload,
         };
-        receipt += post::publish_to_phones(&self.shared, frame, &phone);
+        receipt += post::publish_to_phones(&self.shared, frame, &phone, admission);
         receipt
     }
 }
@@ -124,7 +125,8 @@ impl Session for OitcSession {
             }
             "TestPushNotification" => match fits(&payload) {
                 Some(request) => {
-                    let _ = self.test(request).settled().await;
+                    let admission = self.shared.router.admit(text.len()).await;
+                    let _ = self.test(request, &admission).settled().await;
                     true
                 }
                 None => false,

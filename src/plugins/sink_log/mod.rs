@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use crate::core::BoxError;
+use crate::core::admission::Admission;
 use crate::core::config::Check;
 use crate::core::message::Message;
 use crate::core::plugin::{FromConfig, Plugin, SinkCx};
@@ -50,7 +51,7 @@ enum Item {
 }
 
 impl Sink for Log {
-    fn deliver(&self, message: &Arc<Message>) -> Receipt {
+    fn deliver(&self, message: &Arc<Message>, _: &Admission) -> Receipt {
         match self.queue.try_send(Item::Message(message.clone())) {
             // Nobody received anything: a publisher's count of receivers is not ours.
             Ok(()) => Receipt::default(),

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::core::BoxError;
+use crate::core::admission::Admission;
 use crate::core::config::Check;
 use crate::core::message::{Message, Topic};
 use crate::core::plugin::{FromConfig, Plugin, SinkCx};
@@ -41,8 +42,8 @@ pub(super) const PLUGIN: Plugin = Plugin::sink::<Webhook>("webhook");
 pub struct Webhook(Box<dyn Sink>);
 
 impl Sink for Webhook {
-    fn deliver(&self, message: &Arc<Message>) -> Receipt {
-        self.0.deliver(message)
+    fn deliver(&self, message: &Arc<Message>, admission: &Admission) -> Receipt {
+        self.0.deliver(message, admission)
     }
 
     fn reaches_offline(&self, topic: &Topic) -> bool {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::Config;
 use super::outcome::Outcomes;
 use super::queue::{Offer, Queue};
+use crate::core::admission::Admission;
 use crate::core::message::{Message, Topic};
 use crate::core::plugin::Jobs;
 use crate::core::sink::{Delivery, Receipt, Sink};
@@ -67,7 +68,7 @@ async fn work<T: Target>(report: Arc<Report<T>>) {
 }
 
 impl<T: Target> Sink for Pool<T> {
-    fn deliver(&self, message: &Arc<Message>) -> Receipt {
+    fn deliver(&self, message: &Arc<Message>, _: &Admission) -> Receipt {
         let Some((item, bytes)) = self.0.target.item(message) else {
             return Receipt::default();
         };

@@ -10,22 +10,18 @@ use super::batch::Batch;
 use super::fanout::Tally;
 use super::outbox::Outbox;
 use super::queue::{Offer, Refused};
-use crate::core::hub::Segment;
+use crate::core::hub::Round;
 
 /// Offers the frame to one connection of each device: a preferred one first, then the
 /// newest; the next one when that does not take it. Connections without a device stand
 /// for themselves.
 ///
-/// Allocates for the members of one topic, which here are one person's open tabs.
-pub(super) fn offer_one_each(
-    segments: &[Arc<Segment<Arc<Outbox>>>],
-    frame: &Bytes,
-    tally: &mut Tally,
-) {
+/// Allocates for the members of one topic, which here are one person's open tabs. Unlike
+/// with a message for everyone, a member that leaves at this very moment may still be
+/// written to.
+pub(super) fn offer_one_each(round: &Round<Arc<Outbox>>, frame: &Bytes, tally: &mut Tally) {
     let mut members: Vec<Arc<Outbox>> = Vec::new();
-    for segment in segments {
-        segment.visit(|outbox| members.push(outbox.clone()));
-    }
+    round.visit_all(|outbox| members.push(outbox.clone()));
     members.sort_by_cached_key(|outbox| {
         let device = outbox.device.get();
         let preferred = device.is_some_and(|device| device.preferred.load(Ordering::Relaxed));

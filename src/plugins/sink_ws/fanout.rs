@@ -4,7 +4,7 @@
 //! thick and fast. Otherwise the message goes to the topic's lane, and a carrier takes all
 //! that waits there: what was published meanwhile leaves with one write for each member. The
 //! carrier lets others have their turn before it begins, so that publishers who are ready
-//! bring what they have, and after every few segments, so that no topic holds up another.
+//! bring what they have, and after every few segments of members, so that no topic holds up another.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use super::lane::{Brought, Lane};
 use super::outbox::Outbox;
 use super::queue::{Offer, Refused};
 use super::{Shared, device, wire};
-use crate::core::hub::{self, SEGMENT};
+use crate::core::admission::Admission;
+use crate::core::hub;
 use crate::core::message::{Audience, Message};
 use crate::core::plugin::Jobs;
 use crate::core::sink::{Delivery, Receipt};
@@ -28,42 +29,57 @@ const FEW: usize = 16;
 /// Most bytes that are joined into one write. A message that is larger goes alone.
 const JOINED_BYTES: usize = 64 * 1024;
 
-/// Members between two turns of others: well below a millisecond of writes.
-const MEMBERS_PER_TURN: usize = 4 * SEGMENT;
+/// Most messages that are joined into one write: beyond, little is gained, and a client
+/// whose socket is full has to hold them all.
+const JOINED_MESSAGES: usize = 128;
+
+/// Parts of a round between two turns of others: well below a millisecond of writes.
+const PARTS_PER_TURN: usize = 4;
 
 pub(super) type Hub = hub::Hub<Arc<Outbox>, Lane<Parcel>>;
 type Room = hub::Room<Arc<Outbox>, Lane<Parcel>>;
 
-/// A message that waits for the carrier. Bounded by the publishers: each waits for its
-/// answer before it brings the next message.
+/// A message that waits for the carrier.
 #[derive(Debug)]
 pub(super) struct Parcel {
     frame: Bytes,
     audience: Audience,
     answer: oneshot::Sender<Delivery>,
+    /// Bounds what waits, whether or not the publisher still does.
+    _admission: Admission,
 }
 
 /// Delivers `message`, or has it delivered by a carrier.
-pub(super) fn deliver(shared: &Arc<Shared>, jobs: &Jobs, message: &Message) -> Receipt {
+pub(super) fn deliver(
+    shared: &Arc<Shared>,
+    jobs: &Jobs,
+    message: &Message,
+    admission: &Admission,
+) -> Receipt {
     let Some(room) = shared.hub.room(&message.topic) else { return Delivery::default().into() };
     let frame = wire::text(message.frame.as_bytes());
     let mut receipt = Receipt::default();
     let now = || {
-        let few = room.small(FEW)?;
+        let few = room.small_round(FEW)?;
         let mut tally = Tally::new(1);
         match message.audience {
             Audience::Everyone => {
                 let batch = Batch::one(frame.clone());
-                few.visit(|outbox| tally.add(outbox.offer(&batch)));
+                few.visit_all(|outbox| tally.add(outbox.offer(&batch)));
             }
-            Audience::OnePerDevice => device::offer_one_each(&[few], &frame, &mut tally),
+            Audience::OnePerDevice => device::offer_one_each(&few, &frame, &mut tally),
         }
         Some(tally)
     };
     let later = || {
         let (answer, delivery) = oneshot::channel();
         receipt = Receipt::later(delivery);
-        Parcel { frame: frame.clone(), audience: message.audience, answer }
+        Parcel {
+            frame: frame.clone(),
+            audience: message.audience,
+            answer,
+            _admission: admission.clone(),
+        }
     };
     match room.lane.bring(now, later) {
         Brought::Done(tally) => return tally.settle(shared).next().unwrap_or_default().into(),
@@ -79,31 +95,27 @@ pub(super) fn deliver(shared: &Arc<Shared>, jobs: &Jobs, message: &Message) -> R
 /// Carries what waits in the lane until nothing waits.
 async fn carry(shared: &Shared, room: &Room) {
     let mut parcels = Vec::new();
+    let carrier = room.lane.carrier();
     loop {
         tokio::task::yield_now().await;
-        if !room.lane.take(&mut parcels, fits()) {
+        if !carrier.take(&mut parcels, fits(shared.config.queue_messages)) {
             return;
         }
         // After the parcels were taken, so that everybody is visited who joined before one
         // of them was published.
-        let segments = room.segments();
+        let round = room.round();
         let mut tally = Tally::new(parcels.len());
         if parcels[0].audience == Audience::Everyone {
             let frames: Vec<_> = parcels.iter().map(|parcel| &parcel.frame).collect();
             let batch = Batch::join(&frames);
-            let mut visited = 0;
-            for segment in &segments {
-                if visited >= MEMBERS_PER_TURN {
-                    visited = 0;
+            for part in 0..round.parts() {
+                if part > 0 && part.is_multiple_of(PARTS_PER_TURN) {
                     tokio::task::yield_now().await;
                 }
-                segment.visit(|outbox| {
-                    visited += 1;
-                    tally.add(outbox.offer(&batch));
-                });
+                round.visit(part, |outbox| tally.add(outbox.offer(&batch)));
             }
         } else {
-            device::offer_one_each(&segments, &parcels[0].frame, &mut tally);
+            device::offer_one_each(&round, &parcels[0].frame, &mut tally);
         }
         for (parcel, delivery) in parcels.drain(..).zip(tally.settle(shared)) {
             // Who does not want to know has gone.
@@ -113,12 +125,13 @@ async fn carry(shared: &Shared, room: &Room) {
 }
 
 /// Says of one parcel after the other whether it can leave with those before it.
-fn fits() -> impl FnMut(&Parcel) -> bool {
-    let (mut bytes, mut joins) = (0, true);
+fn fits(queue_messages: usize) -> impl FnMut(&Parcel) -> bool {
+    let (mut messages, mut bytes, mut joins) = (0, 0, true);
     move |next| {
+        messages += 1;
         bytes += next.frame.len();
         joins &= next.audience == Audience::Everyone;
-        joins && bytes <= JOINED_BYTES
+        joins && bytes <= JOINED_BYTES && messages <= JOINED_MESSAGES.min(queue_messages)
     }
 }
 
@@ -164,8 +177,10 @@ impl Tally {
     /// Adds the drops to the sink's counters, and says of each message what became of it.
     fn settle(self, shared: &Shared) -> impl Iterator<Item = Delivery> {
         for Count { full, closed, .. } in &self.partial {
-            shared.dropped.add(*full, *closed);
-            debug!(full, closed, "Not delivered to every subscriber");
+            if full + closed > 0 {
+                shared.dropped.add(*full, *closed);
+                debug!(full, closed, "Not delivered to every subscriber");
+            }
         }
         (0..self.messages).map(move |index| {
             let count = self.partial.get(index).copied().unwrap_or_default();
@@ -174,5 +189,49 @@ impl Tally {
                 dropped: count.full + count.closed,
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parcel(length: usize, audience: Audience) -> Parcel {
+        let (answer, _) = oneshot::channel();
+        Parcel { frame: vec![0; length].into(), audience, answer, _admission: Admission::default() }
+    }
+
+    /// How many of the parcels leave together.
+    fn together(parcels: &[Parcel], queue_messages: usize) -> usize {
+        let lane = Lane::default();
+        for parcel in parcels {
+            let _ = lane.bring(|| None::<()>, || parcel);
+        }
+        let (carrier, mut batch) = (lane.carrier(), Vec::new());
+        let mut fits = fits(queue_messages);
+        assert!(carrier.take(&mut batch, |parcel| fits(parcel)));
+        batch.len()
+    }
+
+    #[test]
+    fn small_messages_for_everyone_leave_together_within_limits() {
+        let everyone = |length| parcel(length, Audience::Everyone);
+        let small: Vec<_> = (0..300).map(|_| everyone(100)).collect();
+        assert_eq!(together(&small, 256), JOINED_MESSAGES);
+        // More than may wait for a client would be more than it can be given.
+        assert_eq!(together(&small, 3), 3);
+        assert_eq!(together(&[everyone(40_000), everyone(25_000), everyone(600)], 256), 2);
+        // Whatever its size, the first one leaves.
+        assert_eq!(together(&[everyone(1 << 20), everyone(1)], 256), 1);
+    }
+
+    #[test]
+    fn a_message_for_one_of_each_device_leaves_alone() {
+        let (all, one) = (Audience::Everyone, Audience::OnePerDevice);
+        let parcels = |audiences: &[Audience]| -> Vec<_> {
+            audiences.iter().map(|audience| parcel(1, *audience)).collect()
+        };
+        assert_eq!(together(&parcels(&[one, all, all]), 256), 1);
+        assert_eq!(together(&parcels(&[all, all, one, all]), 256), 2);
     }
 }

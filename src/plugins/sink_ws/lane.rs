@@ -10,6 +10,7 @@
 //!
 //! Written without knowledge of sockets, so that every interleaving can be tried.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use super::sync::Mutex;
@@ -37,8 +38,7 @@ pub(super) enum Brought<R> {
     Done(R),
     /// It waits for the carrier that is under way.
     Waits,
-    /// It waits, and the caller has to send a carrier: somebody who calls [`Lane::take`]
-    /// until there is nothing left.
+    /// It waits, and the caller has to send a carrier, see [`Lane::carrier`].
     NeedsCarrier,
 }
 
@@ -72,11 +72,25 @@ impl<T> Lane<T> {
         }
     }
 
-    /// For the carrier: moves the first of what waits into `batch`, which is empty, and
+    /// For who was sent to carry: takes what waits until nothing does.
+    pub(super) fn carrier(&self) -> Carrier<'_, T> {
+        Carrier { lane: self, done: Cell::new(false) }
+    }
+}
+
+/// Somebody who carries what waits in a lane. There is only one at a time.
+#[derive(Debug)]
+pub(super) struct Carrier<'a, T> {
+    lane: &'a Lane<T>,
+    done: Cell<bool>,
+}
+
+impl<T> Carrier<'_, T> {
+    /// Moves the first of what waits into `batch`, which is empty, and
     /// those after it as long as `fits` says so; it is asked about each, the first included.
     /// False, and the carrier's work is over, when nothing waits.
     pub(super) fn take(&self, batch: &mut Vec<T>, mut fits: impl FnMut(&T) -> bool) -> bool {
-        let mut state = self.0.lock();
+        let mut state = self.lane.0.lock();
         match state.waiting.len() {
             0 => {}
             1 => state.at_once = LOOK_AROUND,
@@ -92,7 +106,19 @@ impl<T> Lane<T> {
             state.carried = false;
             // A topic that was busy once keeps no memory for it.
             state.waiting = VecDeque::new();
+            self.done.set(true);
         }
         !batch.is_empty()
+    }
+}
+
+impl<T> Drop for Carrier<'_, T> {
+    /// A carrier that fails in the middle must not leave a lane that nobody carries.
+    fn drop(&mut self) {
+        if !self.done.get() {
+            let mut state = self.lane.0.lock();
+            state.waiting.clear();
+            state.carried = false;
+        }
     }
 }

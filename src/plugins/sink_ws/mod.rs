@@ -27,6 +27,7 @@ use hyper::upgrade::OnUpgrade;
 use tracing::{debug, info};
 
 use crate::core::BoxError;
+use crate::core::admission::Admission;
 use crate::core::config::Check;
 use crate::core::message::Message;
 use crate::core::plugin::{FromConfig, Jobs, Plugin, SinkCx};
@@ -75,8 +76,8 @@ impl Dropped {
 }
 
 impl Sink for Ws {
-    fn deliver(&self, message: &Arc<Message>) -> Receipt {
-        fanout::deliver(&self.shared, &self.jobs, message)
+    fn deliver(&self, message: &Arc<Message>, admission: &Admission) -> Receipt {
+        fanout::deliver(&self.shared, &self.jobs, message, admission)
     }
 }
 

@@ -55,7 +55,8 @@ fn bring(lane: &Lane<u8>, work: &Work, items: &[u8], at_once: bool) {
         let now = || at_once.then(|| work.on(&[*item]));
         if matches!(lane.bring(now, || *item), Brought::NeedsCarrier) {
             let mut batch = Vec::new();
-            while lane.take(&mut batch, |_| true) {
+            let carrier = lane.carrier();
+            while carrier.take(&mut batch, |_| true) {
                 work.on(&batch);
                 batch.clear();
             }
@@ -213,8 +214,12 @@ fn nothing_is_written_that_was_offered_after_the_close() {
 
 #[test]
 fn a_lane_looks_around_now_and_then_and_stays_with_what_it_finds() {
-    let mut batch = Vec::new();
     let lane = super::lane::Lane::default();
+    let carry = |lane: &super::lane::Lane<i32>| {
+        let (carrier, mut batch) = (lane.carrier(), Vec::new());
+        assert!(carrier.take(&mut batch, |_| true) && !carrier.take(&mut Vec::new(), |_| true));
+        batch.len()
+    };
     let bring = |item| {
         use super::lane::Brought;
         matches!(lane.bring(|| Some(()), || item), Brought::<()>::Done(()))
@@ -222,10 +227,24 @@ fn a_lane_looks_around_now_and_then_and_stays_with_what_it_finds() {
     let alone = (0..1000).take_while(|item| bring(*item)).count();
     assert!(alone > 4, "{alone}");
     // The carrier that was sent found nobody else: back to doing it at once.
-    assert!(lane.take(&mut batch, |_| true) && !lane.take(&mut Vec::new(), |_| true));
+    assert_eq!(carry(&lane), 1);
     assert_eq!((0..1000).take_while(|item| bring(*item)).count(), alone);
     // This one found company: again with a carrier.
     bring(100);
-    assert!(lane.take(&mut batch, |_| true) && !lane.take(&mut Vec::new(), |_| true));
+    assert_eq!(carry(&lane), 2);
     assert!(!bring(101));
+}
+
+#[test]
+fn a_carrier_that_fails_loses_what_it_had_and_nothing_after() {
+    use super::lane::Brought;
+    let lane = super::lane::Lane::default();
+    let bring = |item| lane.bring(|| None::<()>, || item);
+    assert!(matches!(bring(1), Brought::NeedsCarrier));
+    assert!(matches!(bring(2), Brought::Waits));
+    drop(lane.carrier());
+    assert!(matches!(bring(3), Brought::NeedsCarrier));
+    let (carrier, mut batch) = (lane.carrier(), Vec::new());
+    assert!(carrier.take(&mut batch, |_| true));
+    assert_eq!(batch, [3]);
 }

@@ -7,13 +7,13 @@ use std::io::{self, IoSlice};
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::batch::Batch;
 use super::config::{Config, WhenFull};
 use super::queue::{Bounds, Flush, Offer, Queue, Refused, Socket, State};
-use super::sync::Mutex;
 use super::wire;
 use crate::core::session::{Device, Ending};
 

@@ -1,4 +1,4 @@
-//! The locks of [`lane`](super::lane) and [`outbox`](super::outbox), by a name of their
-//! own: the model tests put other ones in their place.
+//! The lock of [`lane`](super::lane), by a name of its own: the model tests put another
+//! one in its place.
 
 pub(super) use parking_lot::Mutex;

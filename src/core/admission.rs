@@ -1,0 +1,73 @@
+//! What bounds the messages that are on their way.
+//!
+//! A publisher normally waits until its message is delivered, and so has one on its way. But
+//! it can give up and come back, again and again, while what it published is not taken back.
+//! So room for a message is asked for before it is published, and given back when it is
+//! delivered, whether or not somebody still waits for that.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What a message takes beyond its text, in bytes, roughly.
+const OVERHEAD: usize = 512;
+
+/// Room for messages, in bytes. Who finds none waits, in the order of coming.
+#[derive(Debug)]
+pub(super) struct Room {
+    bytes: u32,
+    free: Arc<Semaphore>,
+}
+
+/// Room that was given. A clone stands for the same room, which is free again when the
+/// last one is dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Admission(
+    #[allow(dead_code, reason = "held for its drop")] Option<Arc<OwnedSemaphorePermit>>,
+);
+
+impl Room {
+    pub(super) fn new(bytes: u32) -> Self {
+        // A semaphore of tokio's takes more than any u32.
+        Self { bytes, free: Arc::new(Semaphore::new(bytes as usize)) }
+    }
+
+    /// Waits until there is room for `bytes`; something larger than all of it gets all.
+    pub(super) async fn admit(&self, bytes: usize) -> Admission {
+        let bytes = u32::try_from(bytes + OVERHEAD).unwrap_or(u32::MAX).min(self.bytes);
+        // Nobody closes the semaphore, which is all that could go wrong.
+        Admission(self.free.clone().acquire_many_owned(bytes).await.ok().map(Arc::new))
+    }
+
+    /// Resolves when nothing is on its way.
+    pub(super) async fn empty(&self) {
+        let _ = self.free.acquire_many(self.bytes).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_comes_when_it_is_full_waits_for_what_is_delivered() {
+        let room = Room::new(10_000);
+        let first = room.admit(6_000).await;
+        let again = first.clone();
+        let mut second = Box::pin(room.admit(6_000));
+        assert!((&mut second).now_or_never().is_none());
+        drop(first);
+        assert!((&mut second).now_or_never().is_none(), "one of two clones is left");
+        drop(again);
+        let second = second.now_or_never().unwrap();
+        assert!(room.empty().now_or_never().is_none());
+        drop(second);
+        // Larger than everything: alone, but not refused.
+        let huge = room.admit(1 << 40).await;
+        assert!(room.admit(1).now_or_never().is_none());
+        drop(huge);
+        assert!(room.empty().now_or_never().is_some());
+    }
+}
