@@ -159,9 +159,9 @@ fn the_printed_command_reaches_a_browser() {
     assert_eq!(titles(&mut ws), ["PROBLEM: web-01 is DOWN!"]);
 }
 
-/// The part about monitoring is for a data base of the demo's own.
+/// The part about monitoring shows the key and changes the relay.
 #[test]
-fn a_data_base_that_has_tables_already_is_left_as_it_is() {
+fn a_data_base_that_lasts_is_not_for_the_demo() {
     let builder = Builder::new();
     let path = builder.path().join("oitc.sqlite");
     crate::support::oitc::sqlite_file(&path);
@@ -172,9 +172,17 @@ fn a_data_base_that_has_tables_already_is_left_as_it_is() {
     let output = builder.output();
     assert_eq!(output.status.code(), Some(2));
     let error = String::from_utf8(output.stderr).unwrap();
-    let expected = "protocol.demo: [database.demo] cannot be read: the data base failed";
-    assert!(error.contains(expected), "{error}");
-    assert!(error.contains("database.demo.setup.0") && error.contains("already exists"), "{error}");
+    assert!(error.contains("database.demo.setup: found statements, expected none"), "{error}");
+
+    // Nor without the profile's statements.
+    let config = format!(
+        "[server]\nport = 0\n[auth.jwt]\ngenerate = true\n[sink.ws]\n[database.main]\nurl = \"sqlite:{}\"\n[protocol.demo]\ndatabase = \"main\"\n",
+        path.display()
+    );
+    let output = Builder::new().file("config.toml", &config).output();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("protocol.demo: database: [database.main] lasts"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 

@@ -113,6 +113,9 @@ fn listen_on(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
         });
         match listening {
             Ok(listening) => return Ok(listening),
+            // Somebody else is served here: to serve on another address of the same name
+            // would leave clients with one or the other, as it comes.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             Err(error) => failure = error,
         }
     }

@@ -169,6 +169,10 @@ impl Server {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
+        // The threads that read it let go when they have it all.
+        eventually("its last words are read", || {
+            Arc::strong_count(&self.log) == 1 && Arc::strong_count(&self.stdout) == 1
+        });
         status.unwrap()
     }
 

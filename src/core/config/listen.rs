@@ -24,7 +24,9 @@ impl Listen {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
-        let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        // One spelling for each port: protocols that spell it alike share it.
+        let is_number = port.bytes().all(|byte| byte.is_ascii_digit())
+            && (port == "0" || !port.starts_with('0'));
         let port = port.parse().ok().filter(|_| is_number)?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(address) => {
@@ -86,6 +88,7 @@ mod tests {
             "localhost:",
             "localhost:65536",
             "localhost:+80",
+            "localhost:080",
             "localhost:http",
             "::1:8083",
             "[::1]",

@@ -25,8 +25,9 @@ pub struct Config {
     /// Print every statement.
     pub debug: bool,
     /// Statements to run with each start, in this order, before the first of any other. Until
-    /// all have worked no other is run.
-    pub setup: Vec<String>,
+    /// all have worked no other is run. Only for a data base in memory: elsewhere a second
+    /// start, or one that was interrupted, would find half of it done. May hold keys.
+    pub setup: Vec<Secret>,
 }
 
 impl Default for Config {
@@ -55,6 +56,9 @@ impl Config {
             if !url.starts_with("sqlite:") && reqwest::Url::parse(url).is_err() {
                 // Never quoted: it holds the password.
                 check.fault("url", "is no URL: in a user name or password `/`, `#`, `?`, `@`, `:` and `%` are written %2F, %23, %3F, %40, %3A and %25");
+            }
+            if !self.setup.is_empty() && !self.is_in_memory() {
+                check.fault("setup", "found statements, expected none: they make a data base that ends with the process (url = \"sqlite::memory:\")");
             }
         } else if self.cnf.as_os_str().is_empty() {
             check.fault("url", "missing: expected a URL here, or a MySQL option file in `cnf`");

@@ -18,6 +18,8 @@ use sea_orm::{
 use tokio::sync::OnceCell;
 use tracing::info;
 
+use crate::core::config::Secret;
+
 pub use cnf::{Cnf, CnfError};
 pub use config::Config;
 
@@ -28,11 +30,11 @@ pub struct Database(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     name: String,
-    url: super::config::Secret,
+    url: Secret,
     timeout: Duration,
     max_connections: u32,
     debug: bool,
-    setup: Vec<String>,
+    setup: Vec<Secret>,
     in_memory: bool,
     pool: OnceCell<DatabaseConnection>,
 }
@@ -65,6 +67,12 @@ impl Database {
             in_memory: config.is_in_memory(),
             pool: OnceCell::new(),
         })))
+    }
+
+    /// Whether the data base ends with this process, so that nothing in it is anybody's.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        self.0.in_memory
     }
 
     /// Rows of a statement. `?` stands for a value, with every kind of data base.
@@ -170,10 +178,10 @@ impl Database {
             let no_url = |_| DbErr::Custom("the data base's URL cannot be used".to_owned());
             let pool = sea_orm::Database::connect(options).await.map_err(no_url)?;
             for (index, sql) in inner.setup.iter().enumerate() {
-                self.tell(sql);
                 let key = format!("database.{}.setup.{index}", inner.name);
+                self.tell(&key);
                 let failed = |error| DbErr::Custom(format!("{key}: {error}"));
-                pool.execute_unprepared(sql).await.map_err(failed)?;
+                pool.execute_unprepared(sql.expose()).await.map_err(failed)?;
             }
             Ok(pool)
         };

@@ -49,6 +49,7 @@ impl Config {
             check.database("database", &self.database);
             check.live_sink("sink", &self.sink);
         }
+        check.claim("type", "/");
         check.loopback("the demo hands tokens to everybody who asks");
     }
 }

@@ -165,6 +165,10 @@ impl FromConfig<ProtocolCx> for Demo {
 impl Alerts {
     async fn build(config: &Config, cx: &ProtocolCx) -> Result<Self, BoxError> {
         let database = cx.databases.get(&config.database)?;
+        if !database.is_in_memory() {
+            let name = &config.database;
+            return Err(format!("database: [database.{name}] lasts, expected one with url = \"sqlite::memory:\": the page shows its key to everybody on this machine, and changes its relay").into());
+        }
         let monitoring = Monitoring::read(&database).await?;
         let phones = Arc::new(Phones {
             database,

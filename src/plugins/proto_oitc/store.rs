@@ -80,7 +80,9 @@ impl Outage {
     }
 
     fn failed(&self) {
-        *self.0.lock() = Some(Instant::now());
+        // The first failure counts: those of names that nobody knows, or of one broken table,
+        // must not put off for ever that the others are asked for again.
+        self.0.lock().get_or_insert_with(Instant::now);
     }
 
     fn answered(&self) {
@@ -162,9 +164,11 @@ impl Store {
         {
             return Ok(Some(last.clone().found(None)));
         }
+        // From before it was asked: an answer that was long on its way is older than it looks.
+        let since = Instant::now();
         match self.ask(uuid, sql).await {
             Ok(Some(name)) => {
-                let known = Known { name, since: Instant::now() };
+                let known = Known { name, since };
                 if let Some(guard) = guard {
                     let _ = guard.insert(known.clone());
                 }
