@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::oitc;
 use crate::support::server::{Builder, Server};
-use crate::support::stub::{Mistake, Stub};
+use crate::support::stub::{Mistake, PAUSE, Stub};
 
 /// A run: what it printed, and its figures if it came so far.
 struct Run {
@@ -171,6 +171,12 @@ fn who_stops_reading_comes_back_or_comes_and_goes_spoils_nothing() {
     assert!(run.count("/reconnect_storm_ns") > 0);
     // Every topic has proof that all its subscribers are back.
     assert!(run.count("/published/unmeasured") == 2 && run.count("/received/delivered") >= 10);
+    // It begins in the middle even if nothing is due there.
+    let rare = ["--rate", "0.2", "--duration", "300ms", "--reconnect-storm"];
+    let run =
+        on_notiflux(&server, &["--key", "private.pem"].into_iter().chain(rare).collect::<Vec<_>>());
+    run.good();
+    assert!(run.count("/reconnect_storm_ns") > 0);
     let churn = ["--rate", "100", "--messages", "50", "--churn", "200"];
     let run = on_notiflux(&server, &[&key[..], &churn].concat());
     run.good();
@@ -220,16 +226,21 @@ fn browsers_of_openitcockpit_get_every_notification_once() {
 /// A run on a server with a mistake. Nothing is waited for, so that no clock has a say in
 /// what comes; only a loss is known by its not coming.
 fn on_stub(mistake: Mistake) -> Run {
+    let args = ["--messages", "20", "--wait", "answered", "--settle", "3s"];
+    on_stub_with(mistake, &args)
+}
+
+fn on_stub_with(mistake: Mistake, args: &[&str]) -> Run {
     let (stub, folder) = (Stub::start(mistake), tempfile::tempdir().unwrap());
     let subscribe = format!("ws://{}/sub/{{topic}}", stub.address);
     let publish = format!("http://{}/pub", stub.address);
-    let args = [
+    let all = [
         &["generic", "--subscribe", &subscribe, "--publish", &publish, "--subscribers", "4"][..],
-        &["--messages", "20", "--warmup", "0s", "--wait", "answered", "--settle", "3s"],
-        &["--json", "figures.json"],
+        &["--warmup", "0s", "--json", "figures.json"],
+        args,
     ]
     .concat();
-    bench(folder.path(), &args, "")
+    bench(folder.path(), &all, "")
 }
 
 #[test]
@@ -254,13 +265,18 @@ fn every_mistake_is_found_and_named() {
             "/received/changed",
             "1 message was lost; 1 message was changed on its way",
         ),
+        (
+            Mistake::Restamp,
+            "/received/changed",
+            "1 message was lost; 1 message was changed on its way",
+        ),
     ] {
         let run = on_stub(mistake);
         assert_eq!(run.code, Some(1), "{mistake:?}");
         assert_eq!(run.stderr.trim(), sentence, "{mistake:?}: {}", run.stdout);
         assert_eq!(run.count(pointer), 1, "{mistake:?}");
         let delivered = match mistake {
-            Mistake::Lose | Mistake::Change => 79,
+            Mistake::Lose | Mistake::Change | Mistake::Restamp => 79,
             Mistake::Refuse => 76,
             _ => 80,
         };
@@ -271,6 +287,58 @@ fn every_mistake_is_found_and_named() {
     // It has missed the rest, from the fifth message on.
     let sentence = "16 messages were lost; 1 healthy subscriber was disconnected";
     assert_eq!(run.stderr.trim(), sentence, "{}", run.stdout);
+}
+
+#[test]
+fn what_nobody_gets_or_answers_any_more_is_not_waited_for_each_time() {
+    let delivered = ["--messages", "20", "--wait", "delivered", "--settle", "2s"];
+    let run = on_stub_with(Mistake::Forget, &delivered);
+    assert_eq!(run.code, Some(1));
+    let sentence = "3 messages were lost; the run ended early: 3 times in a row a message was not with everybody within 2s";
+    assert_eq!(run.stderr.trim(), sentence, "{}", run.stdout);
+    assert_eq!((run.count("/published/measured"), run.count("/published/given_up")), (7, 3));
+    let run = on_stub(Mistake::Mute);
+    assert_eq!(run.code, Some(1));
+    let sentence = "1 publish was refused or failed; the run ended early: no publish had an answer for 10s: no answer to a publish within 10 s";
+    assert_eq!(run.stderr.trim(), sentence, "{}", run.stdout);
+    assert_eq!(run.count("/published/measured"), 4);
+}
+
+#[test]
+fn at_a_rate_latency_counts_from_when_a_message_was_due() {
+    let args = ["--messages", "20", "--wait", "answered", "--rate", "1000", "--settle", "3s"];
+    let run = on_stub_with(Mistake::Pause, &args);
+    run.good();
+    // The 15 messages after the pause were due within it, and no later than 15 ms from its
+    // start: most of the 80 are late by nearly all of it.
+    let late = u64::try_from(PAUSE.as_nanos()).unwrap() / 2;
+    assert!(run.count("/received/latency_ns/p50") > late, "{}", run.stdout);
+    // What is refused is no matter of how many are in flight.
+    let run = on_stub_with(Mistake::RefuseAll, &args);
+    assert_eq!(run.stderr.trim(), "16 publishes were refused or failed");
+    assert!(!run.stdout.contains("--in-flight"), "{}", run.stdout);
+}
+
+#[test]
+fn passwords_and_tokens_in_urls_are_not_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (args, found) in [
+        (&["notiflux", "--key", "k", "--url", "https://u:s3cret@h"][..], "--url: found a URL with"),
+        (&["notiflux", "--key", "k", "--url", "https://h/?token=s3cret"], "found \"https://h/\""),
+        (&["generic", "--subscribe", "wss://u:s3cret@h/{topic}"], "--subscribe: found a URL with"),
+        (&["generic", "--publish", "https://u:s3cret@h/{topic}"], "--publish: found a URL with"),
+        (&["generic", "--topics", "2", "--publish", "http://u:s3cret@h"], "--publish: found a URL"),
+        (&["generic", "--publish", "h/?token=s3cret"], "--publish: found \"h/\""),
+        (
+            &["generic", "--topics", "2", "--subscribe", "ws://h/?token=s3cret"],
+            "no {topic} in \"ws://h/\"",
+        ),
+    ] {
+        // It looks for the secret in all that is printed.
+        let run = bench(folder.path(), args, "s3cret");
+        assert_eq!(run.code, Some(2), "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains(found), "{args:?}: {}", run.stderr);
+    }
 }
 
 #[test]
@@ -287,7 +355,7 @@ fn wrong_usage_names_the_flag_what_was_found_and_what_would_be_right() {
         (case(&notiflux, &["--url", "https://x"]), "--url: found \"https://x\""),
         (case(&notiflux, &["--topic", "a b"]), "--topic: found \"a b\", expected letters"),
         (case(&notiflux, &["--rate", "fast"]), "'fast' for '--rate <N>': expected max"),
-        (case(&notiflux, &["--payload", "39"]), "'39' for '--payload <BYTES>': 39 is not in 40"),
+        (case(&notiflux, &["--payload", "43"]), "'43' for '--payload <BYTES>': 43 is not in 44"),
         (case(&notiflux, &["--in-flight", "0"]), "'0' for '--in-flight <N>'"),
         (case(&notiflux, &["--idle", "--slow", "1"]), "'--slow <N>'"),
         (case(&["notiflux"], &[]), "--key <FILE>"),

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::DEADLINE;
 use super::http::{parse_head, read_head};
@@ -17,16 +18,36 @@ pub enum Mistake {
     Swap,
     /// Its last byte is another.
     Change,
+    /// A digit of the time at which it was sent is another.
+    Restamp,
+    /// The subscriber gets nothing from then on.
+    Forget,
     /// The subscriber is disconnected.
     Disconnect,
     /// The publisher is told 503, and nobody gets the message.
     Refuse,
+    /// The publisher is told 503 from then on.
+    RefuseAll,
+    /// The publisher is told nothing from then on.
+    Mute,
+    /// The publisher is told 200 after a [`PAUSE`].
+    Pause,
     /// The publisher's connection ends with the answer; that is no mistake.
     CloseAfter,
 }
 
 /// Before this message it is not made: something has come by then.
 const FAULTY: usize = 5;
+
+/// How long an answer takes at least with [`Mistake::Pause`].
+pub const PAUSE: Duration = Duration::from_millis(300);
+
+/// What a publisher is told.
+enum Answer {
+    Status(u16),
+    Late,
+    Never,
+}
 
 pub struct Stub {
     pub address: SocketAddr,
@@ -89,8 +110,16 @@ impl Shared {
             }
             let (status, more) = match self.publish(&rest[..length]) {
                 _ if self.mistake == Mistake::CloseAfter => (200, "Connection: close\r\n"),
-                true => (200, ""),
-                false => (503, ""),
+                Answer::Status(status) => (status, ""),
+                Answer::Late => {
+                    std::thread::sleep(PAUSE);
+                    (200, "")
+                }
+                Answer::Never => {
+                    stream.set_read_timeout(None).unwrap();
+                    while let Ok(1..) = stream.read(&mut chunk) {}
+                    return;
+                }
             };
             let answer = format!("HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\n{more}\r\n");
             stream.write_all(answer.as_bytes()).unwrap();
@@ -107,25 +136,35 @@ impl Shared {
     }
 
     /// Brings a message to everybody, except for the mistake.
-    fn publish(&self, message: &[u8]) -> bool {
+    fn publish(&self, message: &[u8]) -> Answer {
         let mut state = self.state.lock().unwrap();
         let frame = frame(message);
         // `pm`, four digits of the run, two of the lane.
-        let faulty = &message[6..8] != b"ff" && {
-            state.messages += 1;
-            state.messages == FAULTY
-        };
+        let is_probe = &message[6..8] == b"ff";
+        state.messages += usize::from(!is_probe);
+        let faulty = !is_probe && state.messages == FAULTY;
+        let from_then_on = state.messages >= FAULTY;
         let held = state.held.take();
-        if faulty && self.mistake == Mistake::Refuse {
-            return false;
+        match self.mistake {
+            Mistake::Refuse if faulty => return Answer::Status(503),
+            Mistake::RefuseAll if from_then_on => return Answer::Status(503),
+            _ => {}
         }
         for (index, subscriber) in state.subscribers.iter_mut().enumerate() {
             // Whoever has gone gets nothing.
             let mut send = |frame: &[u8]| drop(subscriber.write_all(frame));
             match self.mistake {
+                Mistake::Forget if index == 0 && from_then_on => {}
                 mistake if index == 0 && faulty => match mistake {
                     Mistake::Duplicate => send(&[&frame[..], &frame].concat()),
                     Mistake::Change => send(&[&frame[..frame.len() - 1], b"!"].concat()),
+                    Mistake::Restamp => {
+                        let mut frame = frame.clone();
+                        // The last of twelve digits, before which the stamp has 28 bytes.
+                        let digit = &mut frame[frame_start(message) + 39];
+                        *digit = if *digit == b'0' { b'1' } else { b'0' };
+                        send(&frame);
+                    }
                     Mistake::Disconnect => subscriber.shutdown(std::net::Shutdown::Both).unwrap(),
                     Mistake::Lose | Mistake::Swap => {}
                     _ => send(&frame),
@@ -138,8 +177,17 @@ impl Shared {
         } else if let Some(held) = held {
             state.subscribers[0].write_all(&held).unwrap();
         }
-        true
+        match self.mistake {
+            Mistake::Mute if from_then_on => Answer::Never,
+            Mistake::Pause if faulty => Answer::Late,
+            _ => Answer::Status(200),
+        }
     }
+}
+
+/// Where the message starts in its frame.
+fn frame_start(message: &[u8]) -> usize {
+    if message.len() < 126 { 2 } else { 4 }
 }
 
 fn frame(message: &[u8]) -> Vec<u8> {

@@ -189,6 +189,8 @@ impl Conductor {
 
     /// After a storm: all come back, and a message to each topic shows that they are there.
     fn prove(&mut self, publishers: Publishers) -> Result<Publishers, String> {
+        // Where publishing has ended early it may not have begun.
+        self.progress.storms.store(1, Release);
         let receivers = self.receivers.count();
         self.gather("groups of subscribers", "came back", receivers, |progress| {
             progress.back.load(Acquire)
@@ -287,10 +289,7 @@ impl Conductor {
         let server = self.server.as_ref().map(|processes| Server {
             pids: processes.pids.clone(),
             names: processes.names(),
-            cpu: Cpu {
-                total: after.total.saturating_sub(before.total),
-                user: after.user.saturating_sub(before.user),
-            },
+            cpu: after.since(before),
             memory: self.memory,
         });
         Figures {

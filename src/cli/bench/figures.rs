@@ -132,6 +132,9 @@ impl Figures {
                 count => self.faults.push(format!("{count} {many}")),
             }
         }
+        if let Some(reason) = &self.published.ended_early {
+            self.faults.push(format!("the run ended early: {reason}"));
+        }
         if let Some(counts) = self.published.counts {
             self.faults.extend(self.judge_counts(counts));
         }
@@ -156,7 +159,10 @@ impl Figures {
         }
         let took = self.published.ended.saturating_sub(self.published.began) as f64 / 1e9;
         let reached = self.published.measured as f64 / took.max(1e-9);
-        if let Some(rate) = self.progress.settings.rate.filter(|rate| reached < rate * SHORT) {
+        let short = |rate: &f64| reached < rate * SHORT;
+        // What was refused was sent at that rate, and is a fault above.
+        let whole = refused == 0 && self.published.ended_early.is_none();
+        if let Some(rate) = self.progress.settings.rate.filter(short).filter(|_| whole) {
             self.warnings.push(format!(
                 "{reached:.1} publishes a second were reached, not {rate}: one must be done before the next on each of {} connections (--in-flight)",
                 self.progress.settings.lanes

@@ -97,6 +97,10 @@ impl Inbox {
             self.tally.other += 1;
             return None;
         };
+        let Ok(stamp) = stamp else {
+            self.tally.corrupted += 1;
+            return None;
+        };
         if stamp.run != self.progress.run {
             self.tally.foreign += 1;
             return None;

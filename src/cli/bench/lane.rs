@@ -9,6 +9,7 @@ use mio::{Interest, Registry, Token};
 
 use super::answer;
 use super::dialect::{Counts, Dialect, Request};
+use super::inbox::PROBE;
 use super::stamp::Stamp;
 
 /// How far a lane is with its message.
@@ -33,7 +34,7 @@ pub(super) struct Lane {
     stream: Option<TcpStream>,
     pub(super) state: State,
     pub(super) stamp: Stamp,
-    /// When the message was sent, in nanoseconds since the run began.
+    /// When the message was really sent, in nanoseconds since the run began.
     pub(super) since: u64,
     out: Vec<u8>,
     written: usize,
@@ -71,11 +72,19 @@ impl Lane {
     }
 
     /// Makes the request of a message ready; [`Self::flush`] sends it.
-    pub(super) fn publish(&mut self, request: &Request, stamp: Stamp, dialect: &dyn Dialect) {
+    pub(super) fn publish(
+        &mut self,
+        request: &Request,
+        stamp: Stamp,
+        since: u64,
+        dialect: &dyn Dialect,
+    ) {
         self.out.clear();
         self.out.extend_from_slice(&request.bytes);
         stamp.write(&mut self.out[request.message_at..]);
+        // A probe keeps the token that is in the request: nobody knows how many there will be.
         if let Some(at) = request.token_at
+            && stamp.lane != PROBE
             && let Some(token) = dialect.next_token(usize::from(stamp.topic))
         {
             // All tokens of a run have the same length: their claims are the same.
@@ -87,7 +96,7 @@ impl Lane {
             self.out[at..at + digits.len()].copy_from_slice(digits.as_bytes());
         }
         self.written = 0;
-        (self.stamp, self.since, self.state) = (stamp, stamp.sent, State::Publishing);
+        (self.stamp, self.since, self.state) = (stamp, since, State::Publishing);
     }
 
     /// Sends what the connection takes.
@@ -139,5 +148,24 @@ impl Lane {
             self.disconnect();
         }
         Ok(Some(outcome))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dialect::notiflux::with_tokens;
+    use super::*;
+
+    #[test]
+    fn probes_take_no_token_from_the_messages() {
+        let dialect = with_tokens(&["probe", "one..", "two.."]);
+        let (request, mut lane) = (dialect.publish(0), Lane::new());
+        let tokens = [PROBE, PROBE, PROBE, 0, 0].map(|number| {
+            let stamp = Stamp { lane: number, ..Stamp::default() };
+            lane.publish(&request, stamp, 0, &dialect);
+            let at = request.token_at.unwrap();
+            String::from_utf8(lane.out[at..at + 5].to_vec()).unwrap()
+        });
+        assert_eq!(tokens, ["probe", "probe", "probe", "one..", "two.."]);
     }
 }

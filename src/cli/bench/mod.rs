@@ -29,6 +29,7 @@ mod lane;
 mod ledger;
 mod limits;
 mod options;
+mod patience;
 mod process;
 mod progress;
 mod published;
@@ -62,7 +63,8 @@ The options are listed by `pushmux bench notiflux --help` and so on; nearly all 
 are common to the three.
 
 The server is best on a machine, or on cores, of its own. Latency is from sending the POST to \
-the arrival at each subscriber. CPU is that of the server's processes while measuring; `user` is \
+the arrival at each subscriber; with --rate it is from the moment at which the POST was due, so \
+that a server that holds up the next ones does not look better for it. CPU is that of the server's processes while measuring; `user` is \
 exact to 10 ms. `delivered` and what was lost count all messages, measured or not.
 
 Exit codes: 0 every message came once and in order to every subscriber that reads, and none was \

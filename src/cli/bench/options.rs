@@ -71,7 +71,7 @@ impl FromStr for Rate {
 /// The load, whatever the server.
 #[derive(Debug, Args)]
 pub(super) struct Load {
-    /// Bytes of a message; the first 40 are its stamp.
+    /// Bytes of a message; the first 44 are its stamp.
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u32).range(stamp::LENGTH as i64..=(BUFFER / 8) as i64))]
     payload: u32,
     /// Publishes a second in all, or max: the next one when the one before is done.
@@ -128,21 +128,22 @@ impl Load {
         self.payload as usize
     }
 
-    /// How many messages will be published at most, if that is known.
-    pub(super) fn messages(&self) -> Option<f64> {
+    /// How many messages will be published at most, without probes, if that is known.
+    pub(super) fn messages(&self, topics: usize) -> Option<f64> {
         let rate = match self.rate {
             Rate::Max => None,
             Rate::PerSecond(rate) => Some(rate),
         };
-        let warm = match rate {
-            _ if self.warmup.is_zero() => 0.0,
-            rate => self.warmup.as_secs_f64() * rate?,
-        };
+        // One is due at once, and where the last one falls is a matter of rounding.
+        let within = |time: Duration| Some((time.as_secs_f64() * rate?).ceil() + 1.0);
+        let warm = if self.warmup.is_zero() { 0.0 } else { within(self.warmup)? };
         let measured = match self.messages {
             Some(messages) => f64::from(messages),
-            None => self.duration.as_secs_f64() * rate?,
+            None => within(self.duration)?,
         };
-        Some(warm + measured)
+        // After a storm each topic gets one that shows that all are back.
+        let proof = if self.reconnect_storm { topics as f64 } else { 0.0 };
+        Some(warm + measured + proof)
     }
 
     /// The run that this load makes of a dialect.

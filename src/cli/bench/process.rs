@@ -52,6 +52,15 @@ pub(super) struct Cpu {
     pub(super) user: u64,
 }
 
+impl Cpu {
+    /// What was taken since then. Of a short time the steps of `user` may be more than the
+    /// total, which is exact.
+    pub(super) fn since(self, before: Self) -> Self {
+        let total = self.total.saturating_sub(before.total);
+        Self { total, user: self.user.saturating_sub(before.user).min(total) }
+    }
+}
+
 /// The processes of the server that is measured.
 #[derive(Clone, Debug)]
 pub(super) struct Processes {
@@ -197,6 +206,15 @@ mod tests {
         assert!(Processes::find(address).unwrap_err().contains(&address.to_string()));
         let elsewhere = Processes::find("192.0.2.1:80".parse().unwrap());
         assert!(elsewhere.unwrap_err().contains("another machine"));
+    }
+
+    #[test]
+    fn user_time_is_at_most_the_total() {
+        let before = Cpu { total: 101_000_000, user: 50_000_000 };
+        for (total, user, taken) in [(3_000_000, TICK, 3_000_000), (2 * TICK, TICK, TICK)] {
+            let after = Cpu { total: before.total + total, user: before.user + user };
+            assert_eq!(after.since(before), Cpu { total, user: taken });
+        }
     }
 
     #[cfg(target_endian = "little")]

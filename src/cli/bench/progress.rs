@@ -35,8 +35,27 @@ struct Slot {
     id: AtomicU32,
     /// How many subscribers have it.
     received: AtomicU32,
-    /// When the first one had it.
+    /// When the first one had it; `u64::MAX` before.
     first: AtomicU64,
+}
+
+impl Slot {
+    fn begin(&self, id: u32) {
+        self.received.store(0, Relaxed);
+        self.first.store(u64::MAX, Relaxed);
+        self.id.store(id, Release);
+    }
+
+    /// One more has it. Returns how many do, and when the first one did.
+    fn received(&self, now: u64) -> (u32, u64) {
+        // Before it is counted: whoever is the last one reads a time that all have set.
+        // Receivers may come here in another order than that of their times. Looking first
+        // is cheaper, and nearly always enough.
+        if self.first.load(Relaxed) > now {
+            self.first.fetch_min(now, Relaxed);
+        }
+        (self.received.fetch_add(1, AcqRel) + 1, self.first.load(Relaxed))
+    }
 }
 
 /// Shared by all threads of a run.
@@ -142,10 +161,7 @@ impl Progress {
 
     /// A message is about to be sent; returns its number within its stream.
     pub(super) fn send(&self, topic: usize, lane: usize, id: u32) -> u32 {
-        let slot = &self.slots[id as usize % SLOTS];
-        slot.received.store(0, Relaxed);
-        slot.first.store(0, Relaxed);
-        slot.id.store(id, Release);
+        self.slots[id as usize % SLOTS].begin(id);
         self.sent[self.stream(topic, lane)].fetch_add(1, AcqRel)
     }
 
@@ -156,17 +172,14 @@ impl Progress {
         if slot.id.load(Acquire) != id {
             return None;
         }
-        let received = slot.received.fetch_add(1, AcqRel) + 1;
-        if received == 1 {
-            slot.first.store(now, Release);
-        }
+        let (received, first) = slot.received(now);
         if received != self.healthy[topic].load(Relaxed) {
             return None;
         }
         if self.settings.wait == Wait::Delivered {
             self.wake_publisher();
         }
-        Some(now.saturating_sub(slot.first.load(Acquire)))
+        Some(now.saturating_sub(first))
     }
 
     /// Whether every healthy subscriber on the line has a message.
@@ -204,5 +217,22 @@ impl Progress {
         if let Err(error) = self.publisher.wake() {
             self.fail(format!("cannot wake the publishers: {error}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_time_is_known_before_anybody_is_counted() {
+        let slot = Slot::default();
+        slot.begin(7);
+        // Two receivers: the one that comes later has read its message earlier.
+        assert_eq!(slot.received(30), (1, 30));
+        assert_eq!(slot.received(10), (2, 10));
+        assert_eq!(slot.received(20), (3, 10));
+        slot.begin(8);
+        assert_eq!(slot.received(40), (1, 40), "of another message");
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Published {
     pub(super) counted: u64,
     /// Messages that were not with everybody in time.
     pub(super) given_up: u64,
+    /// Why no more was published, if all that was asked for was not.
+    pub(super) ended_early: Option<String>,
     /// From sending to the answer, measured messages only.
     pub(super) answers: Histogram<u64>,
     /// How far the schedule was missed at most, in nanoseconds.
@@ -47,6 +49,7 @@ impl Published {
             counts: None,
             counted: 0,
             given_up: 0,
+            ended_early: None,
             answers: times(),
             behind: 0,
             reconnects: 0,

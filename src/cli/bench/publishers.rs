@@ -13,6 +13,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use super::dialect::{Counts, Request};
 use super::inbox::PROBE;
 use super::lane::{Lane, State};
+use super::patience::{ANSWER, Patience};
 use super::process::Thread;
 use super::progress::Progress;
 use super::published::Published;
@@ -22,12 +23,6 @@ use super::tally::note;
 
 pub(super) const WAKER: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
-
-/// How long an answer may take, and a connection.
-const ANSWER: Duration = Duration::from_secs(10);
-
-/// After so many publishes without an answer there is no server any more.
-const SILENT: u32 = 100;
 
 /// How often is looked for what takes too long.
 const TICK: Duration = Duration::from_millis(50);
@@ -53,8 +48,7 @@ pub(super) struct Publishers {
     next_id: u32,
     /// Messages begun in this part of the run.
     begun: u64,
-    /// Publishes without an answer since the last answer.
-    silent: u32,
+    patience: Patience,
     /// Lanes that are idle, as a stack: the one that was last used is warm.
     idle: Vec<usize>,
     pub(super) published: Published,
@@ -79,7 +73,7 @@ impl Publishers {
             kind: Kind::Probe,
             next_id: 0,
             begun: 0,
-            silent: 0,
+            patience: Patience::default(),
             published: Published::new(),
             progress,
         })
@@ -143,11 +137,14 @@ impl Publishers {
     /// Begins what is due. Returns how long to wait for more; none if there is no more.
     fn begin(&mut self, length: Length, began: u64, now: u64) -> io::Result<Option<Duration>> {
         loop {
+            if self.kind == Kind::Measured {
+                self.storm(length, now - began);
+            }
             let more = match length {
                 Length::Time(time) => now.saturating_sub(began) < time.as_nanos() as u64,
                 Length::Messages(count) => self.begun < u64::from(count),
             };
-            if !more {
+            if !more || self.published.ended_early.is_some() {
                 return Ok(None);
             }
             let due = match self.progress.settings.rate {
@@ -162,13 +159,13 @@ impl Publishers {
             let Some(lane) = self.idle.pop() else { return Ok(Some(TICK)) };
             if self.kind == Kind::Measured {
                 self.published.behind = self.published.behind.max(now - due);
-                self.storm(length, now - began);
             }
-            self.send(lane);
+            self.send(lane, due);
         }
     }
 
-    /// Has all subscribers drop their connection in the middle of the run.
+    /// Has all subscribers drop their connection in the middle of the run, whether or not a
+    /// message is due then.
     fn storm(&mut self, length: Length, since: u64) {
         let half = match length {
             Length::Time(time) => since >= time.as_nanos() as u64 / 2,
@@ -190,8 +187,8 @@ impl Publishers {
         Ok(TICK)
     }
 
-    /// Sends the next message.
-    fn send(&mut self, index: usize) {
+    /// Sends the next message, which was due at `due`.
+    fn send(&mut self, index: usize, due: u64) {
         let topic = (self.begun % self.requests.len() as u64) as usize;
         self.begun += 1;
         let (lane, id, sequence) = if self.kind == Kind::Probe {
@@ -201,11 +198,14 @@ impl Publishers {
             self.next_id = self.next_id.wrapping_add(1);
             (index as u8, id, self.progress.send(topic, index, id))
         };
-        let sent = self.progress.now();
+        let since = self.progress.now();
+        // At a given rate a message's time begins when it was due: one that must wait until a
+        // slow one is done is late as well, as it would be for those who really send it.
+        let sent = if self.progress.settings.rate.is_some() { due } else { since };
         let run = self.progress.run;
         let stamp = Stamp { run, lane, topic: topic as u16, sequence, id, sent };
         let dialect = &*self.progress.settings.dialect;
-        self.lanes[index].publish(&self.requests[topic], stamp, dialect);
+        self.lanes[index].publish(&self.requests[topic], stamp, since, dialect);
         let mut sent = Ok(());
         if !self.lanes[index].is_connected() {
             let to = self.progress.settings.publish_to;
@@ -233,8 +233,8 @@ impl Publishers {
 
     fn answered(&mut self, index: usize, status: u16, counts: Option<Counts>) {
         let taken = self.progress.settings.dialect.accepts(status);
-        self.silent = 0;
         let now = self.progress.now();
+        self.patience.answered(now);
         let lane = &mut self.lanes[index];
         if self.kind == Kind::Measured {
             note(&mut self.published.answers, now.saturating_sub(lane.since));
@@ -255,25 +255,29 @@ impl Publishers {
             self.published.counted += 1;
         }
         lane.state = State::Delivering;
-        if !self.is_delivered(index) {
-            return;
+        self.done_if_delivered(index);
+    }
+
+    fn done_if_delivered(&mut self, index: usize) {
+        if self.is_delivered(index) {
+            self.patience.delivered();
+            self.done(index);
         }
-        self.done(index);
     }
 
     /// Whether nothing more is to be waited for.
     fn is_delivered(&self, index: usize) -> bool {
-        let stamp = self.lanes[index].stamp;
+        let Lane { stamp, since, .. } = self.lanes[index];
         self.kind == Kind::Probe
             || self.progress.settings.wait == Wait::Answered
-            || self.progress.is_stormy(stamp.sent)
+            || self.progress.is_stormy(since)
             || self.progress.is_delivered(usize::from(stamp.topic), stamp.id)
     }
 
     fn check_delivered(&mut self) {
         for index in 0..self.lanes.len() {
-            if self.lanes[index].state == State::Delivering && self.is_delivered(index) {
-                self.done(index);
+            if self.lanes[index].state == State::Delivering {
+                self.done_if_delivered(index);
             }
         }
     }
@@ -290,10 +294,8 @@ impl Publishers {
         lane.disconnect();
         self.published.reconnects += 1;
         if lane.state == State::Publishing {
-            self.silent += 1;
-            if self.silent == SILENT {
-                self.progress.fail(format!("{SILENT} publishes in a row had no answer: {reason}"));
-            }
+            let end = self.patience.unanswered(lane.since, self.progress.now(), reason);
+            self.published.ended_early = self.published.ended_early.take().or(end);
             self.published.first_failure.get_or_insert_with(|| reason.to_owned());
             self.refused(index, 0);
         }
@@ -311,15 +313,18 @@ impl Publishers {
 
     /// Gives up what takes too long.
     fn check_time(&mut self, now: u64) {
-        let settle = self.progress.settings.settle.as_nanos() as u64;
+        let settle = self.progress.settings.settle;
         for index in 0..self.lanes.len() {
-            let took = now.saturating_sub(self.lanes[index].since);
+            let since = self.lanes[index].since;
+            let took = now.saturating_sub(since);
             match self.lanes[index].state {
                 State::Publishing if took > ANSWER.as_nanos() as u64 => {
                     self.failed(index, "no answer to a publish within 10 s");
                 }
-                State::Delivering if took > settle => {
+                State::Delivering if took > settle.as_nanos() as u64 => {
                     self.published.given_up += 1;
+                    let end = self.patience.late(since, now, settle);
+                    self.published.ended_early = self.published.ended_early.take().or(end);
                     self.done(index);
                 }
                 _ => {}

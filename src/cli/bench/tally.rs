@@ -33,7 +33,7 @@ pub(super) struct Tally {
     pub(super) measured: u64,
     pub(super) duplicated: u64,
     pub(super) reordered: u64,
-    /// Messages of this run whose filler is not as it was sent.
+    /// Messages of this run whose stamp or filler is not as it was sent.
     pub(super) corrupted: u64,
     /// Messages on a connection that has another topic.
     pub(super) misrouted: u64,

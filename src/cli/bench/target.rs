@@ -25,9 +25,10 @@ impl Target {
     /// # Errors
     /// Naming the flag, what was found and what would be right.
     pub(super) fn parse(flag: &str, url: &str, scheme: &str) -> Result<Self, String> {
+        let quoted = quoted(flag, url)?;
         let wrong = |why: &str| {
             format!(
-                "{flag}: found {url:?}, {why}, expected something like {scheme}://127.0.0.1:8080"
+                "{flag}: found {quoted}, {why}, expected something like {scheme}://127.0.0.1:8080"
             )
         };
         let uri: Uri = url.parse().map_err(|_| wrong("which is no URL"))?;
@@ -35,11 +36,10 @@ impl Target {
             return Err(wrong("and only plain TCP can be measured"));
         }
         let authority = uri.authority().ok_or_else(|| wrong("without a host"))?;
-        if authority.as_str().contains('@') {
-            // It may have a password in it.
-            return Err(format!("{flag}: found a user name, which nobody would be told"));
-        }
         let port = authority.port_u16().unwrap_or(80);
+        if authority.port_u16().is_none() && authority.as_str() != authority.host() {
+            return Err(wrong("with a port that is no number up to 65535"));
+        }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         let found = (host, port).to_socket_addrs();
         let address = found.ok().and_then(|mut found| found.next());
@@ -51,6 +51,21 @@ impl Target {
             path: path.strip_suffix('/').unwrap_or(path).to_owned(),
         })
     }
+}
+
+/// A URL as an error may show it: without its query, which may have a token in it.
+///
+/// # Errors
+/// An `@`, wherever it is: before it there may be a password, and what is no URL does not say
+/// where that begins.
+pub(super) fn quoted(flag: &str, url: &str) -> Result<String, String> {
+    if url.contains('@') {
+        return Err(format!(
+            "{flag}: found a URL with `@`, expected one without a user name, which nobody would be told, and %40 elsewhere"
+        ));
+    }
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    Ok(format!("{:?}", &url[..end]))
 }
 
 #[cfg(test)]
@@ -75,7 +90,25 @@ mod tests {
             let fault = Target::parse("--url", url, "http").unwrap_err();
             assert!(fault.starts_with(&format!("--url: found {url:?}")), "{fault}");
         }
-        let fault = Target::parse("--url", "http://a:secret@127.0.0.1", "http").unwrap_err();
-        assert!(!fault.contains("secret"), "{fault}");
+    }
+
+    #[test]
+    fn no_secret_is_quoted() {
+        for url in [
+            "http://a:secret@127.0.0.1",
+            "https://a:secret@127.0.0.1",
+            "http://a:1/secret@127.0.0.1",
+            "https://a:1?secret@127.0.0.1",
+            "a:secret@",
+            "http://a:\u{7f}secret@x y",
+            "https://127.0.0.1/x?token=secret",
+            "127.0.0.1?token=secret",
+            "http://127.0.0.1:port/?token=secret",
+            "http://[::1?token=secret",
+            "https://127.0.0.1/x#secret",
+        ] {
+            let fault = Target::parse("--url", url, "http").unwrap_err();
+            assert!(fault.starts_with("--url: found ") && !fault.contains("secret"), "{fault}");
+        }
     }
 }

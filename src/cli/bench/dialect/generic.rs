@@ -6,7 +6,7 @@ use clap::Args;
 use super::{Dialect, Request, upgrade};
 use crate::cli::bench::options::{Audience, Load};
 use crate::cli::bench::settings::Settings;
-use crate::cli::bench::target::Target;
+use crate::cli::bench::target::{self, Target};
 
 /// By topic.
 struct Generic {
@@ -64,8 +64,9 @@ impl Options {
         let topics = self.audience.names()?;
         let targets = |flag: &str, url: &str, scheme| {
             if topics.len() > 1 && !url.contains("{topic}") {
+                let quoted = target::quoted(flag, url)?;
                 return Err(format!(
-                    "{flag}: found no {{topic}} in {url:?}, expected it, because there are {} topics",
+                    "{flag}: found no {{topic}} in {quoted}, expected it, because there are {} topics",
                     topics.len()
                 ));
             }

@@ -26,8 +26,10 @@ struct Notiflux {
     subscribe_tokens: Vec<String>,
     /// By topic.
     broadcast_tokens: Vec<String>,
-    /// For each publish its own, good for all topics; none to use those by topic.
+    /// The first one for all probes, and for each other publish its own, good for all topics;
+    /// none to use those by topic.
     new_tokens: Vec<String>,
+    /// Those that were taken, with the probes' one.
     used: AtomicUsize,
 }
 
@@ -64,9 +66,7 @@ impl Dialect for Notiflux {
 
     fn next_token(&self, _: usize) -> Option<&[u8]> {
         let index = self.used.fetch_add(1, Ordering::Relaxed);
-        // Probes may need more than were counted on; they are not measured.
-        let token = self.new_tokens.get(index).or_else(|| self.new_tokens.last())?;
-        Some(token.as_bytes())
+        self.new_tokens.get(index).map(String::as_bytes)
     }
 
     /// In its own mode notiflux says 200 to everything: what does not arrive tells.
@@ -127,7 +127,7 @@ impl Options {
         let broadcast_tokens = tokens("--broadcast-token", given[1], TokenScope::Broadcast)?;
         let mut new_tokens = Vec::new();
         if let (true, Some(signer)) = (self.new_tokens, &signer) {
-            let count = self.load.messages().ok_or(
+            let count = self.load.messages(topics.len()).ok_or(
                 "--new-tokens: found no number of messages to sign for, expected --rate N, or --messages N with --warmup 0s",
             )?;
             if count > MOST_TOKENS || topics.len() > MOST_TOPICS {
@@ -136,8 +136,8 @@ impl Options {
                     topics.len()
                 ));
             }
-            // A few more for the probes before.
-            for _ in 0..count.ceil() as usize + topics.len() * 2 {
+            // One more for the probes.
+            for _ in 0..=count as usize {
                 new_tokens.push(signer.sign(TokenScope::Broadcast, &topics)?);
             }
         }
@@ -150,8 +150,22 @@ impl Options {
             subscribe_tokens,
             broadcast_tokens,
             new_tokens,
-            used: AtomicUsize::new(0),
+            used: AtomicUsize::new(1),
         };
         self.load.settings(Box::new(dialect), [&target, &target], subscribers, count)
+    }
+}
+
+/// Publishes to one topic with these tokens.
+#[cfg(test)]
+pub(in crate::cli::bench) fn with_tokens(tokens: &[&str]) -> impl Dialect {
+    Notiflux {
+        target: Target::parse("--url", "http://127.0.0.1:1", "http").unwrap(),
+        topics: vec!["bench".into()],
+        payload: 128,
+        subscribe_tokens: Vec::new(),
+        broadcast_tokens: Vec::new(),
+        new_tokens: tokens.iter().map(ToString::to_string).collect(),
+        used: AtomicUsize::new(1),
     }
 }
