@@ -19,6 +19,7 @@ mod apikey;
 mod bench;
 mod browser;
 mod cli;
+mod compare;
 mod config;
 mod demo;
 mod fanout;

@@ -15,7 +15,7 @@ use super::report::server::Server;
 use super::servers::{self, Running};
 
 /// How long a load may take beside what it measures: signing, connecting, settling.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -56,7 +56,7 @@ impl Place<'_> {
             scenario: self.scenario.id.into(),
             load: self.load.name.into(),
             server: self.server,
-            round: self.round,
+            number: self.round,
             figures: Metric::all(&figures).collect(),
             fault: said,
             warnings: warnings.filter_map(|text| text.as_str().map(String::from)).collect(),

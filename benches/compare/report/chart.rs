@@ -2,7 +2,7 @@
 
 use super::metric::Metric;
 use super::record::Record;
-use super::scenario::{Scenario, To};
+use super::scenario::{Scenario, To, label};
 use super::server::Server;
 use super::spread::{Spread, number};
 
@@ -57,12 +57,9 @@ pub(crate) fn draw(record: &Record, scenario: &Scenario) -> Option<String> {
 
 fn bars(record: &Record, scenario: &Scenario, metric: Metric) -> Vec<Bar> {
     let mut bars = Vec::new();
-    for load in scenario.loads {
-        for server in scenario.servers {
-            let Some(spread) = record.spread(scenario.id, load, *server, metric) else { continue };
-            let name =
-                if load.name.is_empty() { String::new() } else { format!(", {}", load.name) };
-            bars.push(Bar { label: format!("{server}{name}"), server: *server, spread });
+    for (load, server) in scenario.pairs() {
+        if let Some(spread) = record.spread(scenario.id, load, server, metric) {
+            bars.push(Bar { label: label(load, server), server, spread });
         }
     }
     bars

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::record::Record;
-use super::scenario::{Goal, Scenario, To};
+use super::scenario::{Goal, Load, Scenario, To};
 use super::server::Server;
 use super::spread::{Spread, number};
 
@@ -24,14 +24,10 @@ pub(crate) fn outcomes(record: &Record, scenario: &Scenario) -> Vec<Outcome> {
 fn outcome(record: &Record, scenario: &Scenario, goal: &Goal) -> Outcome {
     let load = &scenario.loads[goal.load];
     let ours = record.values(scenario.id, load, Server::Pushmux, goal.metric);
-    let values: Vec<_> = match divisors(record, scenario, goal) {
-        None => ours.map(|(_, value)| value).collect(),
-        Some(divisors) => ours
-            .filter_map(|(round, value)| Some(value / divisors.get(&round)?))
-            .filter(|ratio| ratio.is_finite())
-            .collect(),
+    let found = match divisors(record, scenario, goal) {
+        None => Spread::of(ours.map(|(_, value)| value)),
+        Some(divisors) => ratio(ours, &divisors),
     };
-    let found = Spread::of(values);
     let by = match goal.to {
         To::One => String::new(),
         To::Server(server) => format!(" × {server}"),
@@ -45,6 +41,27 @@ fn outcome(record: &Record, scenario: &Scenario, goal: &Goal) -> Outcome {
         met: found.map(|found| found.median <= goal.at_most),
         found,
     }
+}
+
+/// The first metric of a scenario, divided by the floor's in the same round.
+pub(crate) fn to_floor(
+    record: &Record,
+    scenario: &Scenario,
+    load: &Load,
+    server: Server,
+) -> Option<Spread> {
+    let metric = *scenario.metrics.first()?;
+    let floor = record.values(scenario.id, load, Server::Floor, metric).collect();
+    ratio(record.values(scenario.id, load, server, metric), &floor)
+}
+
+/// Round by round.
+fn ratio(
+    values: impl Iterator<Item = (usize, f64)>,
+    divisors: &BTreeMap<usize, f64>,
+) -> Option<Spread> {
+    let ratios = values.filter_map(|(round, value)| Some(value / divisors.get(&round)?));
+    Spread::of(ratios.filter(|ratio| ratio.is_finite()))
 }
 
 /// What each round is divided by.

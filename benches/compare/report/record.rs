@@ -40,7 +40,8 @@ pub(crate) struct Round {
     pub(crate) scenario: String,
     pub(crate) load: String,
     pub(crate) server: Server,
-    pub(crate) round: usize,
+    /// From 1.
+    pub(crate) number: usize,
     pub(crate) figures: BTreeMap<Metric, f64>,
     /// Why the round was not good.
     pub(crate) fault: Option<String>,
@@ -70,7 +71,7 @@ impl Record {
         metric: Metric,
     ) -> impl Iterator<Item = (usize, f64)> {
         let rounds = self.rounds_of(scenario, load, server);
-        rounds.filter_map(move |round| Some((round.round, *round.figures.get(&metric)?)))
+        rounds.filter_map(move |round| Some((round.number, *round.figures.get(&metric)?)))
     }
 
     pub(crate) fn spread(

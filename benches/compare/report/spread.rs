@@ -31,10 +31,11 @@ impl Spread {
     }
 }
 
-/// A number as a person reads it: three digits, more if they are before the point.
+/// A number as a person reads it: three digits, more if they are before the point, and a whole one without any behind.
 pub(crate) fn number(value: f64) -> String {
     let decimals = match value.abs() {
-        0.0 | 100.0.. => 0,
+        _ if value.fract() == 0.0 => 0,
+        100.0.. => 0,
         10.0.. => 1,
         _ => 2,
     };

@@ -1,8 +1,10 @@
 //! Tables, as text and as Markdown.
 
-use super::goals::outcomes;
-use super::record::Record;
-use super::scenario::{SCENARIOS, Scenario};
+use super::goals::{self, outcomes};
+use super::record::{Record, Round};
+use super::scenario::{SCENARIOS, Scenario, label};
+use super::server::Server;
+use super::spread::Spread;
 
 /// Rows of cells; the first row is the head.
 struct Table(Vec<Vec<String>>);
@@ -39,12 +41,12 @@ pub(crate) fn text(record: &Record) -> String {
             text += &format!("  {note}\n");
         }
     }
-    text + &format!("\nGoals\n{}", goals(record).text())
+    text + &format!("\nGoals\n{}", reached(record).text())
 }
 
 /// All for a document.
 pub(crate) fn markdown(record: &Record) -> String {
-    let mut text = format!("{}\n\n{}\n", course(record), goals(record).markdown());
+    let mut text = format!("{}\n\n{}\n", course(record), reached(record).markdown());
     for (server, version) in &record.versions {
         text += &format!("* {server}: {version}\n");
     }
@@ -82,7 +84,7 @@ fn course(record: &Record) -> String {
     )
 }
 
-fn goals(record: &Record) -> Table {
+fn reached(record: &Record) -> Table {
     let mut rows = vec![["", "pushmux", "goal", "found", ""].map(String::from).to_vec()];
     for scenario in measured(record) {
         for outcome in outcomes(record, scenario) {
@@ -99,51 +101,66 @@ fn goals(record: &Record) -> Table {
 
 fn figures(record: &Record, scenario: &Scenario) -> Table {
     let metrics = scenario.metrics;
+    let has_floor =
+        record.versions.contains_key(&Server::Floor) && scenario.servers.contains(&Server::Floor);
     let mut head = vec![String::new()];
     head.extend(metrics.iter().map(|metric| metric.name().to_owned()));
+    if has_floor {
+        head.insert(2, "× floor".into());
+    }
     let mut rows = vec![head];
-    for load in scenario.loads {
-        for server in scenario.servers {
-            if record.rounds_of(scenario.id, load, *server).next().is_none() {
-                continue;
-            }
-            let name =
-                if load.name.is_empty() { String::new() } else { format!(", {}", load.name) };
-            let mut row = vec![format!("{server}{name}")];
-            row.extend(metrics.iter().map(|metric| {
-                let spread = record.spread(scenario.id, load, *server, *metric);
-                spread.map_or_else(|| "–".into(), super::spread::Spread::text)
-            }));
-            rows.push(row);
+    for (load, server) in scenario.pairs() {
+        if record.rounds_of(scenario.id, load, server).next().is_none() {
+            continue;
         }
+        let cell = |spread: Option<Spread>| spread.map_or_else(|| "–".into(), Spread::text);
+        let mut row = vec![label(load, server)];
+        row.extend(
+            metrics.iter().map(|metric| cell(record.spread(scenario.id, load, server, *metric))),
+        );
+        if has_floor {
+            row.insert(2, cell(goals::to_floor(record, scenario, load, server)));
+        }
+        rows.push(row);
     }
     Table(rows)
 }
 
-/// What was wrong or doubtful, each with how often.
+/// What was wrong or doubtful, and in how many rounds.
 fn notes(record: &Record, scenario: &Scenario) -> Vec<String> {
     let mut notes = Vec::new();
-    for load in scenario.loads {
-        for server in scenario.servers {
-            let rounds: Vec<_> = record.rounds_of(scenario.id, load, *server).collect();
-            let faulty: Vec<_> = rounds.iter().filter_map(|round| round.fault.as_ref()).collect();
-            if let Some(fault) = faulty.first() {
-                notes.push(format!(
-                    "{server}: {} of {} rounds were not good, such as: {fault}.",
-                    faulty.len(),
-                    rounds.len()
-                ));
+    for (load, server) in scenario.pairs() {
+        let mut faults =
+            record.rounds_of(scenario.id, load, server).filter_map(|it| it.fault.as_ref());
+        if let Some(fault) = faults.next() {
+            notes.push(format!(
+                "{}: {} of {} rounds were not good, such as: {fault}.",
+                label(load, server),
+                faults.count() + 1,
+                record.rounds
+            ));
+        }
+    }
+    for (sign, meaning) in DOUBTS {
+        let mut found = Vec::new();
+        for (load, server) in scenario.pairs() {
+            let rounds = record.rounds_of(scenario.id, load, server);
+            let doubtful = |round: &&Round| round.warnings.iter().any(|it| it.contains(sign));
+            let count = rounds.filter(doubtful).count();
+            if count > 0 {
+                found.push(format!("{} {count}", label(load, server)));
             }
-            let generator = |warning: &&String| warning.contains("measure the generator");
-            let bound = rounds.iter().filter(|round| round.warnings.iter().any(|w| generator(&w)));
-            let bound = bound.count();
-            if bound > 0 {
-                notes.push(format!(
-                    "{server}: in {bound} of {} rounds the load generator was the limit, so that rates are its own.",
-                    rounds.len()
-                ));
-            }
+        }
+        if !found.is_empty() {
+            notes.push(format!("{meaning}; rounds: {}.", found.join(", ")));
         }
     }
     notes
 }
+
+/// What `pushmux bench` warns of, and what that means here.
+const DOUBTS: [(&str, &str); 3] = [
+    ("measure the generator", "The load generator was the limit, so that rates are its own"),
+    ("were reached, not", "The server did not keep up with the rate asked for"),
+    ("waited for a CPU", "The load generator waited for a CPU for more than a quarter of the time"),
+];

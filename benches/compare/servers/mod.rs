@@ -59,7 +59,7 @@ impl Running {
     pub(crate) fn target(&self) -> Vec<String> {
         let address = self.address;
         let url = format!("http://{address}");
-        let words = match self.speaks {
+        match self.speaks {
             Dialect::Common => vec![
                 "generic".to_owned(),
                 format!("--subscribe=ws://{address}/sub/{{topic}}"),
@@ -67,8 +67,7 @@ impl Running {
             ],
             Dialect::Notiflux => vec!["notiflux".into(), format!("--url={url}"), self.key()],
             Dialect::Oitc => pushmux::oitc_target(&url),
-        };
-        words
+        }
     }
 
     fn key(&self) -> String {
