@@ -40,6 +40,12 @@ fn main() -> ExitCode {
         let ended = floor::serve(args.next().as_deref() == Some("joining"));
         return ended.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
+    // Cargo says so itself; `cargo test --all-targets` comes by here without it, and with
+    // arguments that are meant for tests.
+    if std::env::args().all(|arg| arg != "--bench") {
+        println!("Nothing to test. Try cargo bench --bench compare.");
+        return ExitCode::SUCCESS;
+    }
     let options = match Options::parse(args) {
         Ok(options) => options,
         Err(fault) => {
@@ -47,10 +53,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // `cargo test --all-targets` comes by here.
     if cfg!(debug_assertions) && options.charts.is_none() {
-        println!("Not an optimised build: there is nothing to measure. Try cargo bench.");
-        return ExitCode::SUCCESS;
+        eprintln!("Not an optimised build, whose figures mean nothing. Try cargo bench.");
+        return ExitCode::from(2);
     }
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -67,12 +72,16 @@ fn run(options: &Options) -> Result<(), String> {
     }
     machine::check_files(&options.scenarios)?;
     let versions = installed(options)?;
-    let record = measure(options, versions)?;
+    let (record, fault) = measure(options, versions)?;
     print!("{}", report::table::text(&record));
     let path = out(options).join("compare.json");
     publish::write(&path, &publish::json(&record)?)?;
     println!("\nWritten to {}", path.display());
-    if options.publish { publish::publish(&record) } else { Ok(()) }
+    match fault {
+        Some(fault) => Err(fault),
+        None if options.publish => publish::publish(&record),
+        None => Ok(()),
+    }
 }
 
 fn out(options: &Options) -> PathBuf {
@@ -94,7 +103,11 @@ fn installed(options: &Options) -> Result<BTreeMap<Server, String>, String> {
     Ok(versions)
 }
 
-fn measure(options: &Options, versions: BTreeMap<Server, String>) -> Result<Record, String> {
+/// Goes through it all. What was measured until a fault is worth keeping.
+fn measure(
+    options: &Options,
+    versions: BTreeMap<Server, String>,
+) -> Result<(Record, Option<String>), String> {
     let rounds = out(options).join("rounds");
     fs::create_dir_all(&rounds)
         .map_err(|error| format!("--out: cannot make {}: {error}", rounds.display()))?;
@@ -109,18 +122,30 @@ fn measure(options: &Options, versions: BTreeMap<Server, String>) -> Result<Reco
         summary: BTreeMap::new(),
         results: Vec::new(),
     };
+    let fault = places(options, &record.versions).try_for_each(|place| {
+        eprintln!("{place}");
+        record.results.push(place.run(options.seconds, &rounds)?);
+        Ok(())
+    });
+    record.minutes = start.elapsed().as_secs_f64() / 60.0;
+    record.summarize();
+    Ok((record, fault.err()))
+}
+
+/// All that is to be measured, in turn.
+fn places(
+    options: &Options,
+    versions: &BTreeMap<Server, String>,
+) -> impl Iterator<Item = Place> + use<> {
+    let mut places = Vec::new();
     for scenario in &options.scenarios {
-        for round in 1..=options.rounds {
-            eprintln!("{} round {round}: {}", scenario.id, scenario.title);
-            for server in scenario.servers.iter().filter(|it| record.versions.contains_key(it)) {
+        for number in 1..=options.rounds {
+            for server in scenario.servers.iter().filter(|server| versions.contains_key(server)) {
                 for load in scenario.loads.iter().filter(|load| load.fits(*server)) {
-                    let place = Place { scenario, load, server: *server, round };
-                    record.results.push(place.run(options.seconds, &rounds)?);
+                    places.push(Place { scenario, load, server: *server, number });
                 }
             }
         }
     }
-    record.minutes = start.elapsed().as_secs_f64() / 60.0;
-    record.summarize();
-    Ok(record)
+    places.into_iter()
 }

@@ -1,5 +1,6 @@
 //! One round: a server, `pushmux bench` on it, and what came of it.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use super::report::metric::Metric;
 use super::report::record::Round;
-use super::report::scenario::{Dialect, Length, Load, Scenario};
+use super::report::scenario::{Dialect, Length, Load, Scenario, label};
 use super::report::server::Server;
 use super::servers::{self, Running};
 
@@ -21,33 +22,45 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Which round it is.
-pub(crate) struct Place<'a> {
-    pub(crate) scenario: &'a Scenario,
-    pub(crate) load: &'a Load,
+pub(crate) struct Place {
+    pub(crate) scenario: &'static Scenario,
+    pub(crate) load: &'static Load,
     pub(crate) server: Server,
-    pub(crate) round: usize,
+    /// From 1.
+    pub(crate) number: usize,
 }
 
-impl Place<'_> {
-    fn name(&self) -> String {
-        let Self { scenario, load, server, round } = self;
-        let words = [scenario.id, load.name, server.id()];
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scenario, load, server, number } = self;
+        write!(f, "{}, round {number}: {}", scenario.id, label(load, *server))
+    }
+}
+
+impl Place {
+    /// The name of its files.
+    fn file(&self) -> String {
+        let Self { scenario, load, server, number } = self;
+        let words = [scenario.id, load.name, server.id()].map(|word| word.replace(' ', "-"));
         let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
-        format!("{}-{round}", words.join("-").replace(' ', "-"))
+        format!("{}-{number}", words.join("-"))
     }
 
     /// Does the round; `seconds` is what `--seconds` says, `out` takes all figures.
     ///
     /// # Errors
-    /// When the server does not start, or when a server of ours does not do its work.
+    /// When a server of ours does not start or does not do its work.
     pub(crate) fn run(&self, seconds: f64, out: &Path) -> Result<Round, String> {
-        let fault = |fault: String| format!("{}: {fault}", self.name());
-        let running = servers::start(self.server, self.load).map_err(fault)?;
-        let json = out.join(format!("{}.json", self.name()));
-        let said = self.load_on(&running, seconds, &json).map_err(fault)?;
-        if let Some(said) = said.as_ref().filter(|_| self.server.is_ours()) {
-            let log = running.log();
-            return Err(fault(format!("{said}\nThe end of the server's log:\n{log}")));
+        let json = out.join(format!("{}.json", self.file()));
+        // That of an older run is not this round's.
+        let _ = fs::remove_file(&json);
+        let done = servers::start(self.server, self.load).and_then(|running| {
+            let log = |fault| format!("{fault}\nThe end of the server's log:\n{}", running.log());
+            let done = self.load_on(&running, seconds, &json);
+            done.map_err(|fault| if self.server.is_ours() { log(fault) } else { fault })
+        });
+        if let Some(fault) = done.as_ref().err().filter(|_| self.server.is_ours()) {
+            return Err(format!("{self}: {fault}"));
         }
         let figures = fs::read_to_string(&json).unwrap_or_default();
         let figures: Value = serde_json::from_str(&figures).unwrap_or_default();
@@ -56,20 +69,15 @@ impl Place<'_> {
             scenario: self.scenario.id.into(),
             load: self.load.name.into(),
             server: self.server,
-            number: self.round,
+            number: self.number,
             figures: Metric::all(&figures).collect(),
-            fault: said,
+            fault: done.err(),
             warnings: warnings.filter_map(|text| text.as_str().map(String::from)).collect(),
         })
     }
 
-    /// Puts the load on a server. Returns what `pushmux bench` says if it is not content.
-    fn load_on(
-        &self,
-        running: &Running,
-        seconds: f64,
-        json: &Path,
-    ) -> Result<Option<String>, String> {
+    /// Puts the load on a server. Fails with what `pushmux bench` says.
+    fn load_on(&self, running: &Running, seconds: f64, json: &Path) -> Result<(), String> {
         let said: PathBuf = json.with_extension("txt");
         let at = |error| format!("cannot write {}: {error}", said.display());
         let mut command = servers::command();
@@ -79,13 +87,15 @@ impl Place<'_> {
             .stderr(File::create(&said).map_err(at)?)
             .spawn()
             .map_err(|error| format!("cannot run {}: {error}", servers::PUSHMUX))?;
-        let limit = PATIENCE + Duration::from_secs_f64(seconds * 10.0);
-        let status = wait(&mut child, limit)?;
+        let status = wait(&mut child, PATIENCE + Duration::from_secs_f64(seconds * 10.0))?;
         let text = fs::read_to_string(&said).unwrap_or_default();
-        // An empty file says nothing that the round's figures do not say.
+        // The round keeps what it says.
         let _ = fs::remove_file(&said);
-        let text = text.trim().trim_start_matches("error: ").to_owned();
-        Ok((!status.success()).then(|| if text.is_empty() { status.to_string() } else { text }))
+        match text.trim() {
+            _ if status.success() => Ok(()),
+            "" => Err(format!("`pushmux bench`: {status}")),
+            text => Err(text.to_owned()),
+        }
     }
 
     fn flags(&self, seconds: f64) -> Vec<String> {

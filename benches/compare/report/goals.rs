@@ -79,7 +79,7 @@ impl Outcome {
     pub(crate) fn verdict(&self) -> &'static str {
         match self.met {
             Some(true) => "reached",
-            Some(false) => "missed",
+            Some(false) => "MISSED",
             None => "not measured",
         }
     }

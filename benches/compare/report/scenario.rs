@@ -186,7 +186,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         id: "F",
-        title: "1 % of 1,000 subscribers stop reading, 5.7 MB are pushed at each in 12 s",
+        title: "1 % of 1,000 subscribers stop reading, 5.7 MB are pushed at each in 18 s",
         servers: &[Pushmux, Nchan, Ws],
         loads: &[
             Load {
@@ -194,13 +194,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                 length: Length::Messages(700),
                 ..load(
                     1000,
-                    &["--payload", "8192", "--rate", "60", "--in-flight", "4", "--slow", "10"],
+                    &["--payload", "8192", "--rate", "40", "--in-flight", "4", "--slow", "10"],
                 )
             },
             Load {
                 name: "none stopped",
                 length: Length::Messages(700),
-                ..load(1000, &["--payload", "8192", "--rate", "60", "--in-flight", "4"])
+                ..load(1000, &["--payload", "8192", "--rate", "40", "--in-flight", "4"])
             },
         ],
         metrics: &[Metric::LatencyP50, Metric::LatencyP99, Metric::Growth, Metric::CutOff],

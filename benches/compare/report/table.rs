@@ -85,14 +85,10 @@ fn course(record: &Record) -> String {
 }
 
 fn reached(record: &Record) -> Table {
-    let mut rows = vec![["", "pushmux", "goal", "found", ""].map(String::from).to_vec()];
+    let mut rows = vec![["", "pushmux", "goal", "found", "goal is"].map(String::from).to_vec()];
     for scenario in measured(record) {
         for outcome in outcomes(record, scenario) {
-            let verdict = match outcome.met {
-                Some(false) => format!("**{}**", outcome.verdict()),
-                _ => outcome.verdict().to_owned(),
-            };
-            let figure = outcome.figure();
+            let (figure, verdict) = (outcome.figure(), outcome.verdict().to_owned());
             rows.push(vec![scenario.id.to_owned(), outcome.what, outcome.goal, figure, verdict]);
         }
     }

@@ -13,6 +13,10 @@ const NGINX: &str = "/usr/sbin/nginx";
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 const CONFIG: &str = "nginx.conf";
 
+/// Messages that it keeps of a topic: as many as any load has in flight. With 0 it is no
+/// cheaper, and now and then a subscriber misses some.
+const KEPT: u32 = 128;
+
 pub(super) fn start() -> Result<Running, String> {
     let folder = process::folder()?;
     let address = free_address().map_err(|error| format!("no free port: {error}"))?;
@@ -37,7 +41,7 @@ pub(super) fn version() -> Result<String, String> {
     let nginx = nginx.rsplit('/').next().unwrap_or("?");
     let nchan = first_line("dpkg-query", &["-W", "-f=${Version}", "libnginx-mod-nchan"]);
     Ok(format!(
-        "nginx {nginx}, nchan {}, two workers, no log of requests",
+        "nginx {nginx}, nchan {}, two workers, keeps {KEPT} messages of a topic",
         nchan.as_deref().unwrap_or("?")
     ))
 }
@@ -54,7 +58,7 @@ fn free_address() -> std::io::Result<SocketAddr> {
 }
 
 /// Each worker takes connections from a queue of its own (`reuseport`), so that both have
-/// the same number of subscribers. Messages are not kept for who comes later.
+/// about the same number of subscribers.
 fn text(folder: &Path, address: SocketAddr) -> String {
     // Only root changes users, and would change to nobody.
     let root = fs::metadata(folder).is_ok_and(|folder| folder.uid() == 0);
@@ -85,7 +89,7 @@ http {{
         location ~ ^/pub/(.+)$ {{
             nchan_publisher http;
             nchan_channel_id $1;
-            nchan_message_buffer_length 0;
+            nchan_message_buffer_length {KEPT};
         }}
         location ~ ^/sub/(.+)$ {{
             nchan_subscriber websocket;
