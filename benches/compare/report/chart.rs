@@ -14,7 +14,7 @@ const ROW: f64 = 24.0;
 const BAR: f64 = 14.0;
 /// Around a panel's rows: its name above, room below.
 const HEAD: f64 = 22.0;
-const FOOT: f64 = 12.0;
+const FOOT: f64 = 22.0;
 
 /// Colours that can be told apart on white and on black, and by those who see no red.
 const STYLE: &str = "svg{background:#fff;color:#222;font:12px sans-serif}\
@@ -122,7 +122,7 @@ fn panel(metric: Metric, bars: &[Bar], goal: Option<f64>, top: f64) -> String {
              <text class=\"goal\" x=\"{0:.1}\" y=\"{2:.1}\" text-anchor=\"middle\">goal</text>\n",
             x(goal),
             start - 2.0,
-            start - 6.0
+            end + 12.0
         );
     }
     svg

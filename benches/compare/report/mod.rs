@@ -1,6 +1,9 @@
 //! What is measured and how it is told. Nothing here starts a process, so that the tests can
 //! include it.
 
+// Rows of a chart are few.
+#![allow(clippy::cast_precision_loss)]
+
 pub(crate) mod chart;
 pub(crate) mod document;
 pub(crate) mod goals;
