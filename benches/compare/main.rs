@@ -71,7 +71,7 @@ fn run(options: &Options) -> Result<(), String> {
         return publish::publish(&publish::read(path)?);
     }
     machine::check_files(&options.scenarios)?;
-    let versions = installed(options)?;
+    let versions = installed(&options.servers);
     let (record, fault) = measure(options, versions)?;
     print!("{}", report::table::text(&record));
     let path = out(options).join("compare.json");
@@ -91,16 +91,15 @@ fn out(options: &Options) -> PathBuf {
 }
 
 /// Those that can be started, each with its version.
-fn installed(options: &Options) -> Result<BTreeMap<Server, String>, String> {
+fn installed(servers: &[Server]) -> BTreeMap<Server, String> {
     let mut versions = BTreeMap::new();
-    for server in &options.servers {
+    for server in servers {
         match servers::version(*server) {
             Ok(version) => _ = versions.insert(*server, version),
-            Err(fault) if options.named => return Err(format!("--peers: {server}: {fault}")),
             Err(fault) => eprintln!("{server} is left out: {fault}"),
         }
     }
-    Ok(versions)
+    versions
 }
 
 /// Goes through it all. What was measured until a fault is worth keeping.
