@@ -305,6 +305,19 @@ fn what_nobody_gets_or_answers_any_more_is_not_waited_for_each_time() {
 }
 
 #[test]
+fn publishers_wait_for_subscribers_that_are_too_far_behind() {
+    // One subscriber gets nothing from the fifth message on.
+    let args = ["--wait", "answered", "--undelivered", "3", "--duration", "500ms"];
+    let run = on_stub_with(Mistake::Forget, &[&args[..], &["--settle", "3s"]].concat());
+    assert_eq!(run.stderr.trim(), "3 messages were lost", "{}", run.stdout);
+    assert_eq!(run.count("/published/measured"), 4 + 3);
+    // What is refused is not waited for.
+    let args = ["--messages", "20", "--wait", "answered", "--undelivered", "1"];
+    let run = on_stub_with(Mistake::RefuseAll, &[&args[..], &["--settle", "60s"]].concat());
+    assert_eq!(run.stderr.trim(), "16 publishes were refused or failed");
+}
+
+#[test]
 fn at_a_rate_latency_counts_from_when_a_message_was_due() {
     let args = ["--messages", "20", "--wait", "answered", "--rate", "1000", "--settle", "3s"];
     let run = on_stub_with(Mistake::Pause, &args);

@@ -100,7 +100,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         id: "A128",
         title: "1,000 subscribers, 128 bytes, 128 publishes in flight",
         servers: &[Floor, Joining, Pushmux, Nchan, Ws],
-        loads: &[load(1000, &["--in-flight", "128"])],
+        // Who publishes faster than is read fills what a server keeps for slow clients.
+        loads: &[load(1000, &["--in-flight", "128", "--undelivered", "1000"])],
         metrics: FAN_OUT,
         panels: 1,
         goals: &[

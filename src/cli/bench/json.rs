@@ -132,6 +132,7 @@ fn settings(settings: &Settings) -> Value {
             Wait::Delivered => "delivered",
             Wait::Answered => "answered",
         },
+        "undelivered": settings.undelivered,
         "seconds": seconds,
         "messages": messages,
         "warm_up_seconds": settings.warm_up.as_secs_f64(),

@@ -83,6 +83,10 @@ pub(super) struct Load {
     /// What makes a publish done [default: delivered with --in-flight 1, else answered]
     #[arg(long)]
     wait: Option<Wait>,
+    /// Messages that may be published and not be with every subscriber yet; beyond it
+    /// publishers wait [default: any number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    undelivered: Option<u16>,
     /// How long to measure.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
@@ -188,6 +192,7 @@ impl Load {
             },
             lanes,
             wait: self.wait.unwrap_or(by_lanes),
+            undelivered: self.undelivered.map(usize::from),
             length: self.messages.map_or(Length::Time(self.duration), Length::Messages),
             warm_up: self.warmup,
             slow,

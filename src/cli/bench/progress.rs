@@ -176,7 +176,7 @@ impl Progress {
         if received != self.healthy[topic].load(Relaxed) {
             return None;
         }
-        if self.settings.wait == Wait::Delivered {
+        if self.settings.wait == Wait::Delivered || self.settings.undelivered.is_some() {
             self.wake_publisher();
         }
         Some(now.saturating_sub(first))

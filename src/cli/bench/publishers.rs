@@ -1,5 +1,6 @@
 //! The publishers: one thread with all publishing connections.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub(super) struct Publishers {
     /// Messages begun in this part of the run.
     begun: u64,
     patience: Patience,
+    /// Topic, number and time of what is not with everybody yet, where that has a bound.
+    undelivered: VecDeque<(usize, u32, u64)>,
     /// Lanes that are idle, as a stack: the one that was last used is warm.
     idle: Vec<usize>,
     pub(super) published: Published,
@@ -74,6 +77,7 @@ impl Publishers {
             next_id: 0,
             begun: 0,
             patience: Patience::default(),
+            undelivered: VecDeque::new(),
             published: Published::new(),
             progress,
         })
@@ -156,12 +160,32 @@ impl Publishers {
             if due > now {
                 return Ok(Some(self.sleep(Duration::from_nanos(due - now))?));
             }
+            if self.is_too_far_ahead(now) {
+                return Ok(Some(TICK));
+            }
             let Some(lane) = self.idle.pop() else { return Ok(Some(TICK)) };
             if self.kind == Kind::Measured {
                 self.published.behind = self.published.behind.max(now - due);
             }
             self.send(lane, due);
         }
+    }
+
+    /// Whether subscribers must catch up first. What takes longer than `--settle` is lost and
+    /// no longer waited for.
+    fn is_too_far_ahead(&mut self, now: u64) -> bool {
+        let Some(most) = self.progress.settings.undelivered else { return false };
+        let settle = self.progress.settings.settle.as_nanos() as u64;
+        while let Some((topic, id, sent)) = self.undelivered.front() {
+            let over = self.progress.is_delivered(*topic, *id)
+                || self.progress.is_stormy(*sent)
+                || now.saturating_sub(*sent) > settle;
+            if !over {
+                break;
+            }
+            self.undelivered.pop_front();
+        }
+        self.undelivered.len() >= most
     }
 
     /// Has all subscribers drop their connection in the middle of the run, whether or not a
@@ -199,6 +223,9 @@ impl Publishers {
             (index as u8, id, self.progress.send(topic, index, id))
         };
         let since = self.progress.now();
+        if self.kind != Kind::Probe && self.progress.settings.undelivered.is_some() {
+            self.undelivered.push_back((topic, id, since));
+        }
         // At a given rate a message's time begins when it was due: one that must wait until a
         // slow one is done is late as well, as it would be for those who really send it.
         let sent = if self.progress.settings.rate.is_some() { due } else { since };
@@ -306,6 +333,7 @@ impl Publishers {
         if stamp.lane != PROBE {
             let stream = self.progress.stream(usize::from(stamp.topic), index);
             self.progress.failed.lock().entry(stream).or_default().insert(stamp.sequence);
+            self.undelivered.retain(|(_, id, _)| *id != stamp.id);
         }
         *self.published.refused.entry(status).or_default() += 1;
         self.done(index);

@@ -232,10 +232,13 @@ pub(super) fn course(settings: &Settings) -> String {
         Length::Time(time) => humantime::format_duration(time).to_string(),
         Length::Messages(count) => format!("{count} messages"),
     };
+    let most = settings.undelivered.map(|most| format!(", at most {most} undelivered"));
     let _ = write!(
         text,
-        ", {} bytes, {rate}, {} in flight until {wait}, {length}",
-        settings.payload, settings.lanes
+        ", {} bytes, {rate}, {} in flight until {wait}{}, {length}",
+        settings.payload,
+        settings.lanes,
+        most.unwrap_or_default()
     );
     text
 }

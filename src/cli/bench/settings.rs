@@ -38,6 +38,8 @@ pub(super) struct Settings {
     /// Publishing connections.
     pub(super) lanes: usize,
     pub(super) wait: Wait,
+    /// Messages that may be published and not be with everybody; none for any number.
+    pub(super) undelivered: Option<usize>,
     pub(super) length: Length,
     pub(super) warm_up: Duration,
     /// How many subscribers stop reading.
