@@ -192,6 +192,71 @@ fn frozen_mariadb_nobody_waits_for_long() {
 }
 
 #[test]
+fn a_locked_table_keeps_nobody_waiting_for_long() {
+    let db = MariaDb::start();
+    db.set(NAME, KEY);
+    let server = of_url(&db.url()).start();
+    assert_eq!(ask(server.address, KEY), 200);
+    let locked = db.lock("systemsettings");
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        for (key, status) in [(KEY, 200), ("wrong", 503)] {
+            assert_eq!(ask_soon(server.address, key), status);
+        }
+    }
+    drop(locked);
+    eventually("keys are read again", || ask_soon(server.address, "wrong") == 401);
+}
+
+/// Whatever the table says, nobody waits, no key is none, and the last key that was read
+/// counts as long as what comes is not even a text.
+#[test]
+fn odd_answers_of_the_data_base_let_nobody_in() {
+    let db = MariaDb::start();
+    let server = of_url(&db.url()).start();
+    let nobody = |what: &str| {
+        for key in ["", "NULL", "0", "other", KEY] {
+            assert_eq!(ask_soon(server.address, key), 401, "{what}, {key:?}");
+        }
+    };
+    nobody("no row");
+    db.set(NAME, KEY);
+    eventually("the key counts", || ask_soon(server.address, KEY) == 200);
+    db.sql("ALTER TABLE systemsettings MODIFY `value` VARCHAR(255) NULL");
+    db.sql("UPDATE systemsettings SET `value` = NULL");
+    eventually("the key is gone", || ask_soon(server.address, KEY) == 401);
+    nobody("NULL");
+    db.sql("UPDATE systemsettings SET `value` = ''");
+    nobody("an empty text");
+    // Of two rows the first one counts, also when it is empty.
+    db.sql(&format!("INSERT INTO systemsettings (`key`, `value`) VALUES ('{NAME}', '{KEY}')"));
+    nobody("an empty row and one more");
+    db.sql("UPDATE systemsettings SET `value` = 'first' ORDER BY id LIMIT 1");
+    eventually("the first row counts", || ask_soon(server.address, "first") == 200);
+    assert_eq!(ask_soon(server.address, KEY), 401);
+
+    // No text at all: nothing can be said, and the last key goes on.
+    for kind in ["INT NOT NULL", "DATETIME NOT NULL", "DOUBLE NULL"] {
+        db.sql(&format!(
+            "DELETE FROM systemsettings; ALTER TABLE systemsettings MODIFY `value` {kind}; \
+             INSERT INTO systemsettings (`key`, `value`) VALUES ('{NAME}', 0)"
+        ));
+        eventually("it is no text", || ask_soon(server.address, "wrong") == 503);
+        assert_eq!(ask_soon(server.address, "first"), 200, "{kind}");
+        for key in ["", "0"] {
+            assert_ne!(ask_soon(server.address, key), 200, "{kind}, {key:?}");
+        }
+    }
+    db.sql("ALTER TABLE systemsettings MODIFY `value` BLOB");
+    db.sql("UPDATE systemsettings SET `value` = 0xFF00FE");
+    eventually("it is bytes that nobody sends", || ask_soon(server.address, "first") == 401);
+    nobody("bytes");
+    db.sql("DROP TABLE systemsettings");
+    eventually("nothing can be said", || ask_soon(server.address, "wrong") == 503);
+    assert!(server.log().contains("Cannot read the keys"), "{}", server.log());
+}
+
+#[test]
 fn a_mariadb_that_is_down_at_the_start_is_waited_for_and_said_so() {
     let mut db = MariaDb::start();
     db.set(NAME, SHIPPED);

@@ -38,6 +38,7 @@ mod relay;
 mod rxjs;
 mod send;
 mod sinks;
+mod slow;
 mod support;
 mod token_cases;
 mod webhook;

@@ -128,15 +128,84 @@ fn a_storm_of_alerts_that_cannot_be_looked_up_does_not_queue_up() {
     let address = server.address;
     let mut ws = registered(address, 5, "b");
     db.freeze();
+    let start = Instant::now();
     let storm: Vec<_> =
         (0..30).map(|_| std::thread::spawn(move || post(address, &json!({})))).collect();
     for alert in storm {
         let expected = (500, "DB error while fetching host\n".to_owned());
         assert_eq!(alert.join().expect("an answer in time"), expected);
     }
+    // Whomever an alert waits for: no longer than one statement may take, which is 2 s.
+    assert!(start.elapsed() < Duration::from_millis(2600), "{:?}", start.elapsed());
     db.thaw();
     eventually("the name is found", || post(address, &json!({})) == taken());
     assert_eq!(titles(&mut ws).len(), 1);
+}
+
+/// A table that is locked takes every connection of the pool with it.
+#[test]
+fn a_locked_table_costs_the_alerts_that_need_it_and_nobody_else() {
+    let db = mariadb();
+    let server = lively(&db);
+    let address = server.address;
+    let mut clients = fifty(address);
+    reaches_all(address, &mut clients);
+    let locked = db.lock("hosts");
+    let unknown = json!({ "hostUuid": ODD_HOST });
+    std::thread::scope(|scope| {
+        let storm: Vec<_> = (0..20)
+            .map(|_| {
+                scope.spawn(|| {
+                    let start = Instant::now();
+                    (post(address, &unknown), start.elapsed())
+                })
+            })
+            .collect();
+        let start = Instant::now();
+        assert_eq!(status_of(address, KEY).0, 101);
+        assert!(start.elapsed() < Duration::from_millis(2500), "{:?}", start.elapsed());
+        reaches_all(address, &mut clients);
+        for alert in storm {
+            let (answer, time) = alert.join().unwrap();
+            assert_eq!(answer, (500, "DB error while fetching host\n".to_owned()));
+            assert!(time < Duration::from_millis(2600), "{time:?}");
+        }
+    });
+    drop(locked);
+    assert_recovers(address, &mut clients);
+}
+
+#[test]
+fn odd_names_fail_alone_and_cost_nobody_the_connection() {
+    let db = mariadb();
+    let server = serve(
+        Builder::new(),
+        &db.url(),
+        "export_interval = \"100ms\"\nlookup_cache = \"0s\"\nlookup_stale = \"0s\"",
+    );
+    let address = server.address;
+    let mut ws = registered(address, 5, "b");
+    let failed = (500, "DB error while fetching host\n".to_owned());
+    db.sql("ALTER TABLE hosts MODIFY name VARCHAR(255) NULL; UPDATE hosts SET name = NULL");
+    assert_eq!(post(address, &json!({})), failed);
+    db.sql("UPDATE hosts SET name = ''");
+    assert_eq!(post(address, &json!({})), taken());
+    assert_eq!(titles(&mut ws), ["PROBLEM:  is UP!"]);
+    // Two of one UUID: one of them is taken.
+    db.sql(&format!(
+        "ALTER TABLE hosts DROP INDEX uuid; UPDATE hosts SET name = 'twin', uuid = '{HOST}'"
+    ));
+    assert_eq!(post(address, &json!({})), taken());
+    assert_eq!(titles(&mut ws), ["PROBLEM: twin is UP!"]);
+    db.sql("UPDATE hosts SET name = '0'; ALTER TABLE hosts MODIFY name INT");
+    assert_eq!(post(address, &json!({})), failed);
+    db.sql("ALTER TABLE exports MODIFY finished VARCHAR(9) NULL; INSERT INTO exports (task, finished) VALUES ('export_started', 'soon')");
+    eventually("the export cannot be read", || server.log().contains("Cannot read the export"));
+    db.sql("UPDATE exports SET finished = NULL; DROP TABLE hosts");
+    assert_eq!(post(address, &json!({})), failed);
+    ws.text(r#"{"type":"KeepAlive"}"#);
+    assert!(ws.next_text().contains("Pong"));
+    assert_eq!(status_of(address, KEY).0, 101);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A MariaDB of a test's own: real, on a free port, and as unreliable as the test wants.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,16 @@ pub struct MariaDb {
     child: Child,
     port: u16,
     dir: TempDir,
+}
+
+/// A table that nobody else can use until this is dropped.
+pub struct Locked(Child);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl MariaDb {
@@ -107,20 +117,40 @@ impl MariaDb {
         self.signal("CONT");
     }
 
+    /// Keeps everybody else from a table, who then waits.
+    pub fn lock(&self, table: &str) -> Locked {
+        let mut child = self
+            .client(DATABASE)
+            .arg("--unbuffered")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Its standard input stays open, and with it the session.
+        let text = format!("LOCK TABLES `{table}` WRITE; SELECT 'locked';\n");
+        child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+        Locked(child)
+    }
+
     fn signal(&self, name: &str) {
         run(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]));
     }
 
     fn run_sql(&self, database: &str, sql: &str) -> String {
-        let output = Command::new("mariadb")
+        let output = self.client(database).args(["--execute", sql]).output().unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn client(&self, database: &str) -> Command {
+        let mut client = Command::new("mariadb");
+        client
             .args(["--no-defaults", "--user=root", "--batch", "--raw", "--skip-column-names"])
             .args(["--default-character-set=utf8mb4", "--connect-timeout=10"])
             .arg(format!("--socket={}", socket(self.dir.path()).display()))
-            .args(["--execute", sql, database])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+            .arg(format!("--database={database}"));
+        client
     }
 }
 

@@ -118,6 +118,12 @@ impl Database {
         self.within_timeout(Box::pin(async { self.pool().await?.ping().await })).await
     }
 
+    /// How long any statement may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
     /// The `<name>` of `[database.<name>]`, for the log.
     #[must_use]
     pub fn name(&self) -> &str {

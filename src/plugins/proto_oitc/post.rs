@@ -191,11 +191,13 @@ async fn subject(
         Ok(None) => Err(NoSubject::Unknown(what)),
         Err(error) => Err(NoSubject::Failed(what, error)),
     };
-    let host = found(shared.store.host(&notification.host_uuid).await, "host")?;
+    let deadline = shared.store.deadline();
+    let host = found(shared.store.host(&notification.host_uuid, deadline).await, "host")?;
     let service = match kind {
         Kind::Host => None,
         Kind::Service => {
-            Some(found(shared.store.service(&notification.service_uuid).await, "service")?)
+            let asked = shared.store.service(&notification.service_uuid, deadline).await;
+            Some(found(asked, "service")?)
         }
     };
     Ok(Subject { host, service })

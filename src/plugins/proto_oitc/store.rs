@@ -2,17 +2,18 @@
 //! alert storm must not become a query storm, and an alert that says the data base is down
 //! must not need the data base.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use sea_orm::FromQueryResult;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::Config;
 use crate::core::database::{Database, DatabaseError};
 
-/// How long an alert waits for the answer to another one's question before it asks itself.
+/// How long an alert waits for the answer to another one's question before it asks itself,
+/// half of what it has at most.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long after a failure of the data base names that are known are used without asking.
@@ -112,19 +113,34 @@ impl Store {
         }
     }
 
-    /// The name of a host; none when there is no such host.
-    pub(super) async fn host(&self, uuid: &str) -> Result<Option<Found>, DatabaseError> {
-        self.name(What::Host, uuid, "SELECT name FROM hosts WHERE uuid = ? LIMIT 1").await
+    /// Until when everything is known, or known to be unknown, that is asked for now: as long
+    /// as one statement may take, however many names an alert needs and whomever it waits for.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.database.timeout()
+    }
+
+    /// The name of a host, by `deadline`; none when there is no such host.
+    pub(super) async fn host(
+        &self,
+        uuid: &str,
+        deadline: Instant,
+    ) -> Result<Option<Found>, DatabaseError> {
+        let sql = "SELECT name FROM hosts WHERE uuid = ? LIMIT 1";
+        self.name(What::Host, uuid, sql, deadline).await
     }
 
     /// The name of a service: its own, or its template's where it has none.
-    pub(super) async fn service(&self, uuid: &str) -> Result<Option<Found>, DatabaseError> {
+    pub(super) async fn service(
+        &self,
+        uuid: &str,
+        deadline: Instant,
+    ) -> Result<Option<Found>, DatabaseError> {
         let sql = "SELECT CASE WHEN services.name IS NULL OR services.name = '' \
                    THEN servicetemplates.name ELSE services.name END AS name \
                    FROM services INNER JOIN servicetemplates \
                    ON servicetemplates.id = services.servicetemplate_id \
                    WHERE services.uuid = ? LIMIT 1";
-        self.name(What::Service, uuid, sql).await
+        self.name(What::Service, uuid, sql, deadline).await
     }
 
     /// Whether an export is running; none when there never was one.
@@ -140,10 +156,11 @@ impl Store {
         what: What,
         uuid: &str,
         sql: &str,
+        deadline: Instant,
     ) -> Result<Option<Found>, DatabaseError> {
         // MariaDB finds a uuid with any number of blanks behind it; those are not kept.
         if uuid.len() > MAX_UUID {
-            let name = self.ask(uuid, sql).await?;
+            let name = self.ask(uuid, sql, deadline).await?;
             return Ok(name.map(|name| Found { name, fault: None }));
         }
         let key = (what, uuid.to_owned());
@@ -152,7 +169,9 @@ impl Store {
         // Of several that ask at the same time one asks the data base. When it gets no
         // answer the next one asks: the others must not wait for all of them in turn.
         let asking = self.fresh.get_value_or_guard_async(&key);
-        let guard = match timeout(PATIENCE, asking).await {
+        let now = Instant::now();
+        let patience = PATIENCE.min(deadline.saturating_duration_since(now) / 2);
+        let guard = match timeout_at(now + patience, asking).await {
             Ok(Ok(known)) => return Ok(Some(known.found(None))),
             Ok(Err(guard)) => Some(guard),
             Err(_) => None,
@@ -166,7 +185,7 @@ impl Store {
         }
         // From before it was asked: an answer that was long on its way is older than it looks.
         let since = Instant::now();
-        match self.ask(uuid, sql).await {
+        match self.ask(uuid, sql, deadline).await {
             Ok(Some(name)) => {
                 let known = Known { name, since };
                 if let Some(guard) = guard {
@@ -179,15 +198,22 @@ impl Store {
                 self.last.remove(&key);
                 Ok(None)
             }
-            Err(error) => match last {
-                Some(last) => Ok(Some(last.found(Some(error)))),
+            // The one that was waited for may have its answer by now.
+            Err(error) => match last.or_else(|| self.fresh.get(&key)) {
+                Some(known) => Ok(Some(known.found(Some(error)))),
                 None => Err(error),
             },
         }
     }
 
-    async fn ask(&self, uuid: &str, sql: &str) -> Result<Option<String>, DatabaseError> {
-        let asked = self.database.query::<Name>(sql, [uuid.into()]).await;
+    async fn ask(
+        &self,
+        uuid: &str,
+        sql: &str,
+        deadline: Instant,
+    ) -> Result<Option<String>, DatabaseError> {
+        let asked = timeout_at(deadline, self.database.query::<Name>(sql, [uuid.into()])).await;
+        let asked = asked.unwrap_or(Err(DatabaseError::TimedOut(self.database.timeout())));
         match asked {
             Ok(_) => self.outage.answered(),
             Err(_) => self.outage.failed(),

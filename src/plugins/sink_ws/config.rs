@@ -17,7 +17,12 @@ pub struct Config {
     pub queue_bytes: usize,
     /// What happens to a connection whose queue is full.
     pub when_full: WhenFull,
-    /// How long a client may leave what waits for it unread, before the connection is cut.
+    /// Most bytes that wait in the kernel for one connection, beside the queue, until they
+    /// can be sent; 0 leaves it to the kernel. Bytes that are sent and not acknowledged yet
+    /// do not count.
+    pub send_buffer_bytes: u32,
+    /// How long a message may wait for a client that does not read, or does so too slowly,
+    /// before the connection is cut.
     #[serde(with = "duration")]
     pub write_timeout: Duration,
     /// How long a client has to answer a Close frame before the connection is cut.
@@ -33,6 +38,8 @@ pub enum WhenFull {
     Disconnect,
     /// Keep the connection and drop the new message, counted.
     DropNewest,
+    /// Keep the connection and drop the messages that wait for longest, counted.
+    DropOldest,
 }
 
 impl Default for Config {
@@ -41,6 +48,7 @@ impl Default for Config {
             queue_messages: 256,
             queue_bytes: 1024 * 1024,
             when_full: WhenFull::Disconnect,
+            send_buffer_bytes: 128 * 1024,
             write_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(1),
         }
@@ -51,6 +59,9 @@ impl Config {
     pub(super) fn check(&self, check: &mut Check<'_>) {
         check.range("queue_messages", self.queue_messages, 1..=1_000_000);
         check.range("queue_bytes", self.queue_bytes, 1024..=1 << 30);
+        if self.send_buffer_bytes > 0 {
+            check.range("send_buffer_bytes", self.send_buffer_bytes, 4096..=1 << 30);
+        }
         let allowed = Duration::from_millis(10)..=Duration::from_hours(1);
         check.duration("write_timeout", self.write_timeout, allowed);
         check.duration(

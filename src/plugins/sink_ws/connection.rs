@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -28,6 +29,10 @@ use crate::core::session::{Ending, Limits, Session};
 /// How much is read at a time, unless a frame is known to need more.
 const READ_BYTES: usize = 4096;
 
+/// How late something that was due may be noticed. Beyond it the process was stopped or got
+/// no time, and what clients failed to do meanwhile is not held against them.
+const LATE: Duration = Duration::from_secs(1);
+
 /// Runs the connection to its end.
 ///
 /// Its future is what an idle connection costs most, so the connection comes in a box: the
@@ -37,10 +42,26 @@ pub(super) async fn run(mut connection: Box<Connection>, jobs: Jobs) {
     let end = connection.drive(&outbox, &jobs).await;
     debug!(reason = ?end, "WebSocket connection ended");
     let linger = connection.client.shared.config.close_timeout;
+    if end == End::Stuck {
+        // The client is not going to take what the kernel still has for it, which is let go of
+        // at once. Otherwise the kernel would go on offering it for minutes.
+        let _ = SockRef::from(&outbox.stream).set_linger(Some(Duration::ZERO));
+    }
     // Leaves every topic before the socket is closed.
     drop(connection);
     if SockRef::from(&outbox.stream).shutdown(Shutdown::Write).is_ok() && end.is_orderly() {
         let _ = tokio::time::timeout(linger, read_to_end(&outbox.stream)).await;
+    }
+}
+
+/// Bounds what waits in the kernel, which is nothing that this process could count or throw
+/// away. `SO_SNDBUF` would do so as well, but it counts what is on its way, too, and ends the
+/// kernel's own tuning: clients far away, whose lines need many bytes on their way, would be
+/// slowed down. A system that does not know the option keeps its own bound.
+fn limit_unsent(stream: &TcpStream, bytes: u32) {
+    #[cfg(target_os = "linux")]
+    if bytes > 0 {
+        let _ = SockRef::from(stream).set_tcp_notsent_lowat(bytes);
     }
 }
 
@@ -88,6 +109,14 @@ impl End {
     }
 }
 
+/// What has not happened in time.
+enum Overdue {
+    /// That is the end.
+    End(End),
+    /// The session's own deadline is over.
+    Session,
+}
+
 /// One client, and what is known of it.
 pub(super) struct Connection {
     reader: Reader,
@@ -100,8 +129,8 @@ pub(super) struct Connection {
     pinged: Instant,
     /// When the next ping is due.
     tick: Instant,
-    /// Since when the client has not read what waits for it.
-    stuck: Option<Instant>,
+    /// Since when the first of what waits for the client does so.
+    waits: Option<Instant>,
     /// When to stop waiting for the client's part of the closing handshake.
     cut: Option<Instant>,
 }
@@ -117,6 +146,7 @@ impl Connection {
         // tokio keeps the waker of the task that read the socket last, and with it the whole
         // task, until another one waits in its place.
         let _ = stream.poll_read_ready(&mut Context::from_waker(Waker::noop()));
+        limit_unsent(&stream, shared.config.send_buffer_bytes);
         shared.connections.fetch_add(1, Ordering::Relaxed);
         let limits = session.limits();
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
@@ -130,7 +160,7 @@ impl Connection {
             pinged: now,
             tick: now + limits.ping_interval,
             limits,
-            stuck: None,
+            waits: None,
             cut: None,
         })
     }
@@ -145,32 +175,36 @@ impl Connection {
         let mut stopping = pin!(jobs.stopping());
         loop {
             let deadline = self.deadline();
-            let interest = match self.stuck {
+            let interest = match self.waits {
                 Some(_) => Interest::READABLE | Interest::WRITABLE,
                 None => Interest::READABLE,
             };
             tokio::select! {
                 ready = outbox.stream.ready(interest) => {
                     let Ok(ready) = ready else { return End::Lost };
-                    if ready.is_readable() {
-                        match self.read(outbox) {
-                            Ok(0) => return End::Lost,
-                            Ok(_) => {}
-                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                            Err(_) => return End::Lost,
-                        }
-                        if let ControlFlow::Break(end) = self.process(outbox).await {
-                            return end;
-                        }
+                    if ready.is_readable()
+                        && let ControlFlow::Break(end) = self.receive(outbox).await
+                    {
+                        return end;
                     }
                 }
                 () = outbox.wake.notified() => {}
                 () = tokio::time::sleep_until(deadline) => {
-                    if let ControlFlow::Break(end) = self.on_tick(outbox) {
-                        return end;
+                    let now = Instant::now();
+                    if now > deadline + LATE {
+                        self.restart_clocks(outbox, now);
                     }
-                    // A last look may have found something to read.
-                    if let ControlFlow::Break(end) = self.process(outbox).await {
+                    // A last look: what lies in the socket was done in time, perhaps, and
+                    // where there is room by now the client has read.
+                    if self.overdue(now).is_some() {
+                        if let ControlFlow::Break(end) = self.receive(outbox).await {
+                            return end;
+                        }
+                        if let ControlFlow::Break(end) = self.flush(outbox) {
+                            return end;
+                        }
+                    }
+                    if let ControlFlow::Break(end) = self.on_time(outbox) {
                         return end;
                     }
                 }
@@ -186,21 +220,29 @@ impl Connection {
 
     /// When something is due, whatever happens before.
     fn deadline(&self) -> Instant {
-        let stuck = self.stuck.map(|since| since + self.client.shared.config.write_timeout);
-        let silent = (self.heard < self.pinged).then(|| self.heard + self.limits.idle_timeout);
-        [self.cut, stuck, silent, self.session.deadline()]
+        let session = self.session.deadline().filter(|_| self.cut.is_none());
+        [self.cut, self.stuck_at(), self.silent_at(), session]
             .into_iter()
             .flatten()
             .fold(self.tick, Instant::min)
     }
 
+    /// When what waits has waited too long.
+    fn stuck_at(&self) -> Option<Instant> {
+        self.waits.map(|since| since + self.client.shared.config.write_timeout)
+    }
+
+    /// When the client has been silent for too long. Only who was asked can fail to answer.
+    fn silent_at(&self) -> Option<Instant> {
+        (self.heard < self.pinged).then(|| self.heard + self.limits.idle_timeout)
+    }
+
     /// Writes what waits and draws the conclusions.
     fn flush(&mut self, outbox: &Outbox) -> ControlFlow<End> {
         let Ok(flush) = outbox.flush() else { return ControlFlow::Break(End::Lost) };
-        self.stuck = match flush {
+        self.waits = match flush {
             Flush::All => None,
-            Flush::Some => Some(Instant::now()),
-            Flush::Stuck => self.stuck.or_else(|| Some(Instant::now())),
+            Flush::Waits(since) => Some(since),
         };
         match outbox.state() {
             State::Open => {}
@@ -213,6 +255,17 @@ impl Connection {
             State::Closing => self.start_cut(),
         }
         ControlFlow::Continue(())
+    }
+
+    /// Reads what is there and handles it.
+    async fn receive(&mut self, outbox: &Outbox) -> ControlFlow<End> {
+        match self.read(outbox) {
+            Ok(0) => return ControlFlow::Break(End::Lost),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return ControlFlow::Break(End::Lost),
+        }
+        self.process(outbox).await
     }
 
     fn read(&mut self, outbox: &Outbox) -> io::Result<usize> {
@@ -237,7 +290,7 @@ impl Connection {
                 Err(violation) => return Self::refuse(outbox, &violation),
             };
             match event {
-                Event::Ping(payload) => _ = outbox.offer(&Batch::one(wire::pong(&payload))),
+                Event::Ping(payload) => _ = outbox.offer(&Batch::aside(wire::pong(&payload))),
                 Event::Close(status) => {
                     // An answer to ours, or theirs, which gets the same status back.
                     let echo = self.limits.echo_close_reason;
@@ -267,33 +320,47 @@ impl Connection {
         }
     }
 
-    fn on_tick(&mut self, outbox: &Outbox) -> ControlFlow<End> {
+    /// Nobody looked after this connection for a while: clocks that run against the client
+    /// begin anew. The session's own deadline cannot, but it gets to see what came.
+    fn restart_clocks(&mut self, outbox: &Outbox, now: Instant) {
+        self.heard = now;
+        outbox.restart_clock(now);
+        self.waits = self.waits.map(|_| now);
+        let timeout = self.client.shared.config.close_timeout;
+        self.cut = self.cut.map(|_| now + timeout);
+    }
+
+    /// What the client failed to do in time, if anything.
+    fn overdue(&self, now: Instant) -> Option<Overdue> {
+        let over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
+        if over(self.cut) {
+            Some(Overdue::End(End::CutOff))
+        } else if over(self.stuck_at()) {
+            Some(Overdue::End(End::Stuck))
+        } else if over(self.silent_at()) {
+            Some(Overdue::End(End::Silent))
+        } else if self.cut.is_none() && over(self.session.deadline()) {
+            Some(Overdue::Session)
+        } else {
+            None
+        }
+    }
+
+    /// Does what is due.
+    fn on_time(&mut self, outbox: &Outbox) -> ControlFlow<End> {
         let now = Instant::now();
-        if self.cut.is_some_and(|cut| now >= cut) {
-            return ControlFlow::Break(End::CutOff);
-        }
-        let write_timeout = self.client.shared.config.write_timeout;
-        if self.stuck.is_some_and(|since| now >= since + write_timeout) {
-            return ControlFlow::Break(End::Stuck);
-        }
-        if self.cut.is_none() && self.session.deadline().is_some_and(|deadline| now >= deadline) {
-            self.close(outbox, Some((1008, "time is up")));
-        }
-        if now - self.tick.min(now) > self.limits.ping_interval {
-            // Nobody looked for a whole interval: the process was stopped or starved.
-            // The client could not be heard, which is not the same as being silent.
-            self.heard = now;
-        }
-        // Only who was asked can fail to answer. What waits in the socket is an answer too;
-        // it is processed when the socket's own turn comes.
-        let silent = self.heard < self.pinged && now >= self.heard + self.limits.idle_timeout;
-        if silent && !matches!(self.read(outbox), Ok(1..)) {
-            return ControlFlow::Break(End::Silent);
+        match self.overdue(now) {
+            Some(Overdue::End(end)) => return ControlFlow::Break(end),
+            Some(Overdue::Session) => self.close(outbox, Some((1008, "time is up"))),
+            None => {}
         }
         if now >= self.tick {
             self.tick = now + self.limits.ping_interval;
-            self.pinged = now;
-            let _ = outbox.offer(&Batch::one(wire::ping()));
+            // Who is not asked, because too much waits already, need not answer; whether what
+            // waits is read has a deadline of its own.
+            if outbox.offer(&Batch::aside(wire::ping())).refused.is_none() {
+                self.pinged = now;
+            }
         }
         ControlFlow::Continue(())
     }
@@ -334,7 +401,7 @@ mod tests {
     #[async_trait]
     impl Session for Silent {
         fn limits(&self) -> Limits {
-            let ping_interval = std::time::Duration::from_secs(1);
+            let ping_interval = Duration::from_secs(1);
             Limits {
                 max_message_bytes: 1,
                 ping_interval,

@@ -33,7 +33,7 @@ pub(super) fn offer_one_each(round: &Round<Arc<Outbox>>, frame: &Bytes, tally: &
     };
     let batch = Batch::one(frame.clone());
     for device in members.chunk_by(same) {
-        let mut last = Offer { accepted: 0, refused: Some(Refused::Closed), wake: false };
+        let mut last = Offer::refused(Refused::Closed);
         for outbox in device {
             last = outbox.offer(&batch);
             if last.refused.is_none() {

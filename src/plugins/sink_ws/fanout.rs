@@ -16,7 +16,7 @@ use super::batch::Batch;
 use super::lane::{Brought, Lane};
 use super::outbox::Outbox;
 use super::queue::{Offer, Refused};
-use super::{Shared, device, wire};
+use super::{Drops, Shared, device, wire};
 use crate::core::admission::Admission;
 use crate::core::hub;
 use crate::core::message::{Audience, Message};
@@ -142,6 +142,8 @@ pub(super) struct Tally {
     complete: usize,
     /// What the other receivers took, for each message; not made before it is needed.
     partial: Vec<Count>,
+    /// Messages, these or earlier ones, that gave their place in a queue to newer ones.
+    evicted: usize,
 }
 
 /// What became of one message, by receiver.
@@ -154,11 +156,12 @@ struct Count {
 
 impl Tally {
     pub(super) fn new(messages: usize) -> Self {
-        Self { messages, complete: 0, partial: Vec::new() }
+        Self { messages, complete: 0, partial: Vec::new(), evicted: 0 }
     }
 
     /// Counts one receiver.
     pub(super) fn add(&mut self, offer: Offer) {
+        self.evicted += offer.evicted;
         let Some(reason) = offer.refused else {
             self.complete += 1;
             return;
@@ -176,11 +179,14 @@ impl Tally {
 
     /// Adds the drops to the sink's counters, and says of each message what became of it.
     fn settle(self, shared: &Shared) -> impl Iterator<Item = Delivery> {
-        for Count { full, closed, .. } in &self.partial {
-            if full + closed > 0 {
-                shared.dropped.add(*full, *closed);
-                debug!(full, closed, "Not delivered to every subscriber");
-            }
+        let mut drops = Drops { evicted: self.evicted, ..Drops::default() };
+        for count in &self.partial {
+            drops.full += count.full;
+            drops.closed += count.closed;
+        }
+        if drops.full + drops.evicted + drops.closed > 0 {
+            shared.dropped.add(&drops);
+            debug!(?drops, "Not delivered to every subscriber");
         }
         (0..self.messages).map(move |index| {
             let count = self.partial.get(index).copied().unwrap_or_default();

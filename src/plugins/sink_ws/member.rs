@@ -5,11 +5,11 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Shared;
 use super::batch::Batch;
 use super::outbox::Outbox;
 use super::queue::Refused;
 use super::wire;
+use super::{Drops, Shared};
 use crate::core::hub::Seat;
 use crate::core::message::{Frame, Topic};
 use crate::core::session::{Client, Device};
@@ -62,9 +62,9 @@ impl Client for Member {
     }
 
     fn send(&mut self, frame: Frame) {
-        let offer = self.outbox.offer(&Batch::one(wire::text(frame.as_bytes())));
+        let offer = self.outbox.offer(&Batch::aside(wire::text(frame.as_bytes())));
         if offer.refused == Some(Refused::Full) {
-            self.shared.dropped.add(1, 0);
+            self.shared.dropped.add(&Drops { full: 1, ..Drops::default() });
         }
     }
 }

@@ -64,14 +64,25 @@ struct Shared {
 struct Dropped {
     /// The subscriber's queue was full.
     queue_full: AtomicU64,
+    /// It waited in a full queue, and newer ones took its place.
+    evicted: AtomicU64,
     /// The connection was ending.
     closed: AtomicU64,
 }
 
+/// Some of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Drops {
+    full: usize,
+    evicted: usize,
+    closed: usize,
+}
+
 impl Dropped {
-    fn add(&self, full: usize, closed: usize) {
-        self.queue_full.fetch_add(full as u64, Ordering::Relaxed);
-        self.closed.fetch_add(closed as u64, Ordering::Relaxed);
+    fn add(&self, drops: &Drops) {
+        self.queue_full.fetch_add(drops.full as u64, Ordering::Relaxed);
+        self.evicted.fetch_add(drops.evicted as u64, Ordering::Relaxed);
+        self.closed.fetch_add(drops.closed as u64, Ordering::Relaxed);
     }
 }
 
@@ -123,6 +134,7 @@ impl FromConfig<SinkCx> for Ws {
                 connections = report.connections.load(Ordering::Relaxed),
                 topics = report.hub.topics(),
                 dropped_queue_full = report.dropped.queue_full.load(Ordering::Relaxed),
+                dropped_evicted = report.dropped.evicted.load(Ordering::Relaxed),
                 dropped_closed = report.dropped.closed.load(Ordering::Relaxed),
                 "Closing WebSocket connections"
             );

@@ -134,15 +134,21 @@ impl Connection {
 
     /// As the outbox does it; returns what was accepted.
     fn offer(&self, frames: &[&'static [u8]]) -> Vec<u8> {
+        let bounds = Bounds { messages: 8, bytes: 100, oldest_goes: false };
+        let (accepted, _) = self.offer_within(bounds, frames);
+        accepted
+    }
+
+    /// The same; also how many messages were taken out again.
+    fn offer_within(&self, bounds: Bounds, frames: &[&'static [u8]]) -> (Vec<u8>, usize) {
         let frames: Vec<_> = frames.iter().map(|frame| Bytes::from_static(frame)).collect();
         let batch = Batch::join(&frames.iter().collect::<Vec<_>>());
-        let bounds = Bounds { messages: 8, bytes: 100 };
         let offer = self.queue.lock().unwrap().offer(&batch, &self, bounds);
         if offer.wake {
             self.told.lock().unwrap().permit = true;
             self.changed.notify_one();
         }
-        frames[..offer.accepted].concat()
+        (frames[..offer.accepted].concat(), offer.evicted)
     }
 
     /// The connection's task: flushes each time it is told, while the client reads.
@@ -184,6 +190,34 @@ fn what_a_publisher_queues_the_task_is_told_of_and_writes_in_order() {
             task.join().unwrap();
             assert_eq!(accepted, b"aabbcc");
             assert_eq!(*connection.wire.lock().unwrap(), accepted);
+        });
+    }
+}
+
+/// A publisher takes out what is old while the task writes it: each message is written
+/// wholly or counted, and the newest is there.
+#[test]
+fn what_is_taken_out_for_newer_ones_is_whole_and_counted() {
+    for room in [0, 3] {
+        loom::model(move || {
+            let connection = Arc::new(Connection::new(room));
+            let task = thread::spawn({
+                let connection = connection.clone();
+                move || connection.task()
+            });
+            let bounds = Bounds { messages: 1, bytes: 100, oldest_goes: true };
+            let mut evicted = 0;
+            for frame in [b"aa", b"bb"] {
+                let (accepted, gone) = connection.offer_within(bounds, &[frame.as_slice()]);
+                // Where the first one is begun, one more has no room.
+                evicted += gone + usize::from(accepted.is_empty());
+            }
+            connection.over();
+            task.join().unwrap();
+            let wire = connection.wire.lock().unwrap();
+            let whole = wire.chunks(2).all(|frame| [b"aa", b"bb"].iter().any(|it| *it == frame));
+            assert!(whole && wire.len() == 4 - 2 * evicted, "{wire:?} without {evicted}");
+            assert!(wire.is_sorted());
         });
     }
 }

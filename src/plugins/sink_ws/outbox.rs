@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::config::{Config, WhenFull};
@@ -46,7 +47,11 @@ impl Socket for TcpStream {
 
 impl Outbox {
     pub(super) fn new(id: u64, stream: TcpStream, config: &Config, ending: Ending) -> Self {
-        let bounds = Bounds { messages: config.queue_messages, bytes: config.queue_bytes };
+        let bounds = Bounds {
+            messages: config.queue_messages,
+            bytes: config.queue_bytes,
+            oldest_goes: config.when_full == WhenFull::DropOldest,
+        };
         Self {
             id,
             device: OnceLock::new(),
@@ -94,6 +99,11 @@ impl Outbox {
     /// Writes what waits, as much as the socket takes.
     pub(super) fn flush(&self) -> io::Result<Flush> {
         self.queue.lock().flush(&self.stream)
+    }
+
+    /// See [`Queue::restart_clock`].
+    pub(super) fn restart_clock(&self, now: Instant) {
+        self.queue.lock().restart_clock(now);
     }
 
     pub(super) fn state(&self) -> State {

@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
-use super::batch::Batch;
+use super::batch::{Batch, Rest};
 
 /// Most frames in one write. Linux takes 1024; beyond some tens nothing is gained.
 const MAX_SLICES: usize = 64;
@@ -28,17 +29,33 @@ pub(super) struct Bounds {
     pub messages: usize,
     /// One message may always wait.
     pub bytes: usize,
+    /// Whether a new message takes the place of the oldest ones when there is no other.
+    pub oldest_goes: bool,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Waiting>,
     /// Bytes in `frames` that are still to be written.
     bytes: usize,
     /// How much of the first frame is written already.
     written: usize,
+    /// Since when the first place is waiting to be written. A message that gives it up to a
+    /// newer one hands this on: otherwise nobody would see that a client reads nothing.
+    since: Option<Instant>,
     state: State,
+}
+
+/// A frame that is not written yet, or not wholly.
+#[derive(Debug)]
+struct Waiting {
+    bytes: Bytes,
+    /// Whether it is a message.
+    counts: bool,
+    /// Whether its beginning was written before the rest came here.
+    is_begun: bool,
+    since: Instant,
 }
 
 /// What may still be queued.
@@ -58,10 +75,8 @@ pub(super) enum State {
 pub(super) enum Flush {
     /// Nothing is left.
     All,
-    /// Some bytes went out.
-    Some,
-    /// Not one byte: the client does not read.
-    Stuck,
+    /// Something is, and the first of it waits since then.
+    Waits(Instant),
 }
 
 /// What became of a batch that was offered.
@@ -69,6 +84,9 @@ pub(super) enum Flush {
 pub(super) struct Offer {
     /// How many messages, from the first, are written or queued.
     pub accepted: usize,
+    /// How many that had been accepted, before or just now, were taken out again for newer
+    /// ones.
+    pub evicted: usize,
     /// Why the others are not, if there are others.
     pub refused: Option<Refused>,
     /// Whether the connection's task has to be told: there is something to write, or an
@@ -86,8 +104,9 @@ pub(super) enum Refused {
 }
 
 impl Offer {
-    fn refused(reason: Refused) -> Self {
-        Self { accepted: 0, refused: Some(reason), wake: false }
+    /// Nothing was taken.
+    pub(super) fn refused(reason: Refused) -> Self {
+        Self { accepted: 0, evicted: 0, refused: Some(reason), wake: false }
     }
 }
 
@@ -103,7 +122,7 @@ impl Queue {
         if idle {
             match socket.try_write(batch.bytes()) {
                 Ok(taken) if taken == batch.bytes().len() => {
-                    return Offer { accepted: batch.len(), refused: None, wake: false };
+                    return Offer { accepted: batch.len(), evicted: 0, refused: None, wake: false };
                 }
                 Ok(taken) => written = taken,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -113,14 +132,19 @@ impl Queue {
                 }
             }
         }
-        let accepted = self.fitting(batch, written, bounds);
+        let oldest_go = bounds.oldest_goes && batch.counts();
+        let accepted = self.fitting(batch, written, bounds, oldest_go);
         let all = accepted == batch.len();
+        let since = Instant::now();
         for rest in batch.rest(written).take(accepted) {
             // A part of a batch keeps the whole of it in memory. Where everything waits that
             // is no more than what is counted; one message of each batch would be much more.
-            self.push(if all { rest } else { Bytes::copy_from_slice(&rest) });
+            let bytes = if all { rest.bytes } else { Bytes::copy_from_slice(&rest.bytes) };
+            let (counts, is_begun) = (batch.counts(), rest.is_begun);
+            self.push(Waiting { bytes, counts, is_begun, since });
         }
-        Offer { accepted, refused: (!all).then_some(Refused::Full), wake: idle }
+        let evicted = if oldest_go { self.shrink(bounds) } else { 0 };
+        Offer { accepted, evicted, refused: (!all).then_some(Refused::Full), wake: idle }
     }
 
     /// Writes what waits, as much as the socket takes, many frames at a time.
@@ -128,21 +152,19 @@ impl Queue {
     /// # Errors
     /// What the socket said; the queue is broken off then.
     pub(super) fn flush(&mut self, socket: &impl Socket) -> io::Result<Flush> {
-        let mut result = Flush::Stuck;
-        while !self.frames.is_empty() {
+        while let Some(since) = self.since {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;
-            for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+            for (slice, waiting) in slices.iter_mut().zip(&self.frames) {
                 let from = if count == 0 { self.written } else { 0 };
-                *slice = IoSlice::new(&frame[from..]);
+                *slice = IoSlice::new(&waiting.bytes[from..]);
                 count += 1;
             }
             match socket.try_write_vectored(&slices[..count]) {
-                Ok(written) => {
-                    self.advance(written);
-                    result = Flush::Some;
+                Ok(written) => self.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Flush::Waits(since));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(result),
                 Err(error) => {
                     self.break_off();
                     return Err(error);
@@ -162,32 +184,74 @@ impl Queue {
     pub(super) fn end(&mut self, last: Option<Bytes>) {
         if self.state == State::Open {
             self.state = State::Closing;
-            if let Some(frame) = last {
-                self.push(frame);
+            if let Some(bytes) = last {
+                let since = Instant::now();
+                self.push(Waiting { bytes, counts: false, is_begun: false, since });
             }
         }
     }
 
+    /// Whatever waits, waits from `now` on: before, nobody was there to write it.
+    pub(super) fn restart_clock(&mut self, now: Instant) {
+        self.since = self.since.map(|_| now);
+        self.frames.iter_mut().for_each(|waiting| waiting.since = now);
+    }
+
     /// How many messages of a batch can wait, or need not.
-    fn fitting(&self, batch: &Batch, written: usize, bounds: Bounds) -> usize {
-        let (mut messages, mut bytes) = (self.frames.len(), self.bytes);
+    fn fitting(&self, batch: &Batch, written: usize, bounds: Bounds, oldest_go: bool) -> usize {
+        let (mut messages, mut bytes) =
+            if oldest_go { self.lasting() } else { (self.frames.len(), self.bytes) };
         batch
             .rest(written)
-            .take_while(|rest| {
-                messages += usize::from(!rest.is_empty());
-                bytes += rest.len();
-                rest.is_empty()
-                    || messages == 1
-                    || (messages <= bounds.messages && bytes <= bounds.bytes)
+            .take_while(|Rest { bytes: rest, is_begun }| {
+                if rest.is_empty() {
+                    return true;
+                }
+                let with_it = (messages + 1, bytes + rest.len());
+                if !oldest_go || *is_begun {
+                    (messages, bytes) = with_it;
+                }
+                with_it.0 == 1 || is_within(with_it, bounds)
             })
             .count()
     }
 
+    /// Frames, and their bytes, that cannot be taken out again.
+    fn lasting(&self) -> (usize, usize) {
+        self.frames.iter().enumerate().filter(|(index, _)| !self.may_go(*index)).fold(
+            (0, 0),
+            |(frames, bytes), (index, waiting)| {
+                let written = if index == 0 { self.written } else { 0 };
+                (frames + 1, bytes + waiting.bytes.len() - written)
+            },
+        )
+    }
+
+    /// A whole message, of which nothing is written.
+    fn may_go(&self, index: usize) -> bool {
+        let waiting = &self.frames[index];
+        waiting.counts && !waiting.is_begun && (index > 0 || self.written == 0)
+    }
+
+    /// Takes out the oldest messages until the bounds hold; the newest frame stays.
+    fn shrink(&mut self, bounds: Bounds) -> usize {
+        let mut evicted = 0;
+        while self.frames.len() > 1 && !is_within((self.frames.len(), self.bytes), bounds) {
+            let mut older = 0..self.frames.len() - 1;
+            let Some(oldest) = older.find(|index| self.may_go(*index)) else { break };
+            let gone = self.frames.remove(oldest);
+            self.bytes -= gone.map_or(0, |gone| gone.bytes.len());
+            evicted += 1;
+        }
+        evicted
+    }
+
     /// Appends what is left of a frame, if anything is.
-    fn push(&mut self, rest: Bytes) {
-        if !rest.is_empty() {
-            self.bytes += rest.len();
-            self.frames.push_back(rest);
+    fn push(&mut self, waiting: Waiting) {
+        if !waiting.bytes.is_empty() {
+            self.bytes += waiting.bytes.len();
+            self.since.get_or_insert(waiting.since);
+            self.frames.push_back(waiting);
         }
     }
 
@@ -199,7 +263,7 @@ impl Queue {
     fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
         while let Some(first) = self.frames.front() {
-            let left = first.len() - self.written;
+            let left = first.bytes.len() - self.written;
             if written < left {
                 self.written += written;
                 return;
@@ -207,8 +271,13 @@ impl Queue {
             written -= left;
             self.written = 0;
             self.frames.pop_front();
+            self.since = self.frames.front().map(|next| next.since);
         }
     }
+}
+
+fn is_within((messages, bytes): (usize, usize), bounds: Bounds) -> bool {
+    messages <= bounds.messages && bytes <= bounds.bytes
 }
 
 #[cfg(test)]
