@@ -1,7 +1,8 @@
 //! The real binary in a folder and an environment of its own.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,8 @@ pub struct Builder {
     args: Vec<String>,
     env: Vec<(String, String)>,
     dir: TempDir,
+    /// What is handed over as systemd does it.
+    socket: Option<OwnedFd>,
 }
 
 /// A running server; killed when dropped.
@@ -28,7 +31,7 @@ pub struct Server {
 
 impl Builder {
     pub fn new() -> Self {
-        Self { args: vec![], env: vec![], dir: tempfile::tempdir().unwrap() }
+        Self { args: vec![], env: vec![], dir: tempfile::tempdir().unwrap(), socket: None }
     }
 
     /// The notiflux profile by environment alone, on a free port.
@@ -56,14 +59,38 @@ impl Builder {
         self.dir.path()
     }
 
+    /// Hands the socket over, and keeps it as well.
+    pub fn inherit(self, socket: &TcpListener) -> Self {
+        self.inherit_any(socket.try_clone().unwrap().into())
+    }
+
+    pub fn inherit_any(mut self, socket: OwnedFd) -> Self {
+        self.socket = Some(socket);
+        self
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pushmux"));
+        let binary = env!("CARGO_BIN_EXE_pushmux");
+        let mut command = if self.socket.is_none() {
+            Command::new(binary)
+        } else {
+            // Only a shell can put it where it is expected, and knows the number of the
+            // process that it becomes.
+            let mut shell = Command::new("/bin/sh");
+            let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null";
+            shell.args(["-c", script, binary]);
+            shell
+        };
         command
             .args(&self.args)
             .env_clear()
             .envs(self.env.iter().cloned())
             .current_dir(self.dir.path());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stdin = match &self.socket {
+            None => Stdio::null(),
+            Some(socket) => socket.try_clone().unwrap().into(),
+        };
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
