@@ -5,12 +5,14 @@
     clippy::expect_used,
     clippy::panic,
     clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
     clippy::decimal_bitwise_operands,
     clippy::format_collect,
     clippy::large_stack_arrays,
     clippy::disallowed_methods,
     clippy::missing_panics_doc,
     clippy::must_use_candidate,
+    clippy::similar_names,
     missing_docs,
     unreachable_pub
 )]
@@ -22,10 +24,8 @@ mod cli;
 mod compare;
 mod config;
 mod demo;
-mod drain;
 mod fanout;
 mod golden;
-mod handover;
 mod http;
 mod layering;
 mod lifecycle;
@@ -39,6 +39,7 @@ mod oitc_wire;
 mod relay;
 mod rxjs;
 mod send;
+mod simulation;
 mod sinks;
 mod slow;
 mod support;

@@ -54,6 +54,18 @@ pub fn request(
     raw(address, &bytes)
 }
 
+/// A WebSocket handshake with more headers than the usual ones.
+pub fn upgrade(address: SocketAddr, path: &str, more: &[(&str, &str)]) -> String {
+    let mut head = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    );
+    for (name, value) in more {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head + "\r\n"
+}
+
 /// Sends bytes as they are and reads one answer.
 pub fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
     let mut stream = connect(address);

@@ -5,14 +5,22 @@
 #![allow(dead_code)]
 
 pub mod cdp;
+pub mod dice;
+pub mod frames;
 pub mod http;
+pub mod ledger;
 pub mod mariadb;
+pub mod notiflux;
 pub mod oitc;
+pub mod peer;
+pub mod proxy;
 pub mod receiver;
 pub mod server;
+pub mod simulation;
 pub mod sqlite;
 pub mod stub;
 pub mod token;
+pub mod trend;
 pub mod ws;
 
 use std::net::TcpListener;

@@ -1,8 +1,7 @@
 //! The real binary in a folder and an environment of its own.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -13,11 +12,11 @@ use super::{eventually, token::Keys};
 
 /// How to start the binary. The environment holds nothing but what is set here.
 pub struct Builder {
+    /// A program that becomes the binary, and its arguments.
+    under: Vec<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
     dir: TempDir,
-    /// What is handed over as systemd does it.
-    socket: Option<OwnedFd>,
 }
 
 /// A running server; killed when dropped.
@@ -31,7 +30,7 @@ pub struct Server {
 
 impl Builder {
     pub fn new() -> Self {
-        Self { args: vec![], env: vec![], dir: tempfile::tempdir().unwrap(), socket: None }
+        Self { under: vec![], args: vec![], env: vec![], dir: tempfile::tempdir().unwrap() }
     }
 
     /// The notiflux profile by environment alone, on a free port.
@@ -49,6 +48,12 @@ impl Builder {
         self
     }
 
+    /// Starts the binary with a program that becomes it, such as `prlimit`.
+    pub fn under<const N: usize>(mut self, words: [&str; N]) -> Self {
+        self.under = words.map(String::from).into();
+        self
+    }
+
     /// Writes a file into the folder the binary is started in.
     pub fn file(self, name: &str, text: &str) -> Self {
         std::fs::write(self.dir.path().join(name), text).unwrap();
@@ -59,38 +64,12 @@ impl Builder {
         self.dir.path()
     }
 
-    /// Hands the socket over, and keeps it as well.
-    pub fn inherit(self, socket: &TcpListener) -> Self {
-        self.inherit_any(socket.try_clone().unwrap().into())
-    }
-
-    pub fn inherit_any(mut self, socket: OwnedFd) -> Self {
-        self.socket = Some(socket);
-        self
-    }
-
     fn command(&self) -> Command {
-        let binary = env!("CARGO_BIN_EXE_pushmux");
-        let mut command = if self.socket.is_none() {
-            Command::new(binary)
-        } else {
-            // Only a shell can put it where it is expected, and knows the number of the
-            // process that it becomes.
-            let mut shell = Command::new("/bin/sh");
-            let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null";
-            shell.args(["-c", script, binary]);
-            shell
-        };
-        command
-            .args(&self.args)
-            .env_clear()
-            .envs(self.env.iter().cloned())
-            .current_dir(self.dir.path());
-        let stdin = match &self.socket {
-            None => Stdio::null(),
-            Some(socket) => socket.try_clone().unwrap().into(),
-        };
-        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let binary = env!("CARGO_BIN_EXE_pushmux").to_owned();
+        let mut words = self.under.iter().chain([&binary]).chain(&self.args);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).env_clear().envs(self.env.iter().cloned()).current_dir(self.dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -178,9 +157,48 @@ impl Server {
 
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> usize {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most resident memory since [`Self::forget_peak`], in KiB.
+    pub fn peak_kib(&self) -> usize {
+        self.status_kib("VmHWM:")
+    }
+
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+
+    fn status_kib(&self, name: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// CPU time so far, in hundredths of a second.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The name, in brackets, may hold anything; user and system time are 12 and 13 behind.
+        let (_, rest) = stat.rsplit_once(')').unwrap();
+        rest.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum()
+    }
+
+    /// The number after `name=` in the line of the log that holds `line`, once it is there.
+    pub fn reported(&self, line: &str, name: &str) -> usize {
+        let mut number = None;
+        eventually("the log says so", || {
+            let log = self.log();
+            let values = log.lines().filter(|text| text.contains(line));
+            let mut values = values.filter_map(|text| text.split_once(&format!(" {name}=")));
+            number = values.next().and_then(|(_, value)| value.split(' ').next()?.parse().ok());
+            number.is_some()
+        });
+        number.unwrap()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     pub fn signal(&self, name: &str) {

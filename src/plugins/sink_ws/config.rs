@@ -64,6 +64,10 @@ impl Config {
         }
         let allowed = Duration::from_millis(10)..=Duration::from_hours(1);
         check.duration("write_timeout", self.write_timeout, allowed);
-        check.close_timeout("close_timeout", self.close_timeout);
+        check.duration(
+            "close_timeout",
+            self.close_timeout,
+            Duration::ZERO..=Duration::from_mins(1),
+        );
     }
 }
