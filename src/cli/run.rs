@@ -11,10 +11,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::{Common, Failure, print};
-use crate::core::chain;
 use crate::core::config::{Log, LogFormat};
 use crate::core::plan::{self, Plan};
 use crate::core::server::{Server, StartError};
+use crate::core::{bulkhead, chain};
 use crate::plugins;
 
 /// Most log lines that wait for a slow reader of stderr.
@@ -27,6 +27,7 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
     let layers = common.layers(None);
     let plan = plan::check(&layers, plugins::ALL).plan()?;
     let _log = start_log(&plan.log).map_err(Failure::misused)?;
+    bulkhead::tell_panics();
     raise_descriptor_limit();
     for note in layers.notes.iter().chain(&layers.shadowed()) {
         warn!("{note}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::BoxError;
+use super::bulkhead::Bulkhead;
 
 /// Says what a credential may do.
 #[async_trait]
@@ -23,6 +24,28 @@ pub trait AuthProvider: Send + Sync {
     /// Only providers that hold a signing key of their own can; by default none does.
     fn issue(&self, _grant: &Grant, _lifetime: Duration) -> Option<String> {
         None
+    }
+}
+
+/// How long any provider may take. Those that ask somebody else have shorter limits.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A provider whose faults are its own.
+pub(super) struct Guarded {
+    pub provider: Arc<dyn AuthProvider>,
+    pub bulkhead: Arc<Bulkhead>,
+}
+
+#[async_trait]
+impl AuthProvider for Guarded {
+    async fn authenticate(&self, credential: &str) -> Result<Arc<Grant>, AuthError> {
+        // Never switched off: whoever may send a credential could bring that about.
+        let asked = self.bulkhead.wait(PATIENCE, self.provider.authenticate(credential)).await;
+        asked.unwrap_or_else(|fault| Err(AuthError::Unavailable(fault.into())))
+    }
+
+    fn issue(&self, grant: &Grant, lifetime: Duration) -> Option<String> {
+        self.provider.issue(grant, lifetime)
     }
 }
 

@@ -3,11 +3,13 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -161,7 +163,10 @@ async fn serve(
         in_service.fetch_add(1, Ordering::Relaxed);
         let answer = hyper::service::Service::call(&routes, request);
         async {
-            let answer = answer.await;
+            // A protocol that panics fails this request and no other.
+            let answer = AssertUnwindSafe(answer).catch_unwind().await;
+            let failed = |_| Ok(empty(http::StatusCode::INTERNAL_SERVER_ERROR));
+            let answer = answer.unwrap_or_else(failed);
             in_service.fetch_sub(1, Ordering::Relaxed);
             answer
         }

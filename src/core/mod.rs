@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod auth;
+pub mod bulkhead;
 pub mod config;
 pub mod database;
 pub mod http;

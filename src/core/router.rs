@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::admission::{Admission, Room};
+use super::bulkhead::Bulkhead;
 use super::message::{Message, Pattern, Publication, Topic};
-use super::sink::{Receipt, Sink};
+use super::sink::{Delivery, Receipt, Sink};
 
 /// The way from protocols to sinks. Made once, then read only.
 pub struct Router {
@@ -17,6 +18,19 @@ pub struct Router {
 struct Route {
     topics: Vec<Pattern>,
     sink: Arc<dyn Sink>,
+    bulkhead: Arc<Bulkhead>,
+}
+
+impl Route {
+    /// A message that a faulty sink lost, or is not asked about, is dropped once.
+    fn deliver(&self, message: &Arc<Message>, admission: &Admission) -> Receipt {
+        let lost = || Receipt::from(Delivery { accepted: 0, dropped: 1 });
+        if !self.bulkhead.lets_pass() {
+            return lost();
+        }
+        let delivered = self.bulkhead.call(|| self.sink.deliver(message, admission));
+        delivered.unwrap_or_else(|_| lost())
+    }
 }
 
 impl Router {
@@ -26,8 +40,13 @@ impl Router {
     }
 
     /// Adds a sink that takes every topic one of `topics` matches.
-    pub(super) fn add(&mut self, topics: Vec<Pattern>, sink: Arc<dyn Sink>) {
-        self.routes.push(Route { topics, sink });
+    pub(super) fn add(
+        &mut self,
+        topics: Vec<Pattern>,
+        sink: Arc<dyn Sink>,
+        bulkhead: Arc<Bulkhead>,
+    ) {
+        self.routes.push(Route { topics, sink, bulkhead });
     }
 
     /// Room for messages of so many bytes in all. Waits while too much is on its way, which
@@ -53,7 +72,7 @@ impl Router {
         let mut total = Receipt::default();
         for route in &self.routes {
             if route.topics.iter().any(|pattern| pattern.matches(&message.topic)) {
-                total += route.sink.deliver(&message, admission);
+                total += route.deliver(&message, admission);
             }
         }
         total
@@ -83,9 +102,10 @@ mod tests {
     #[tokio::test]
     async fn only_matching_sinks_are_asked_and_their_answers_are_summed() {
         let mut router = Router::new(1);
-        router.add(vec![Pattern::parse("a/*").unwrap()], Arc::new(Count(1)));
-        router.add(vec![Pattern::parse("*").unwrap()], Arc::new(Count(10)));
-        router.add(vec![], Arc::new(Count(100)));
+        let bulkhead = || Arc::new(Bulkhead::new("sink.x".into()));
+        router.add(vec![Pattern::parse("a/*").unwrap()], Arc::new(Count(1)), bulkhead());
+        router.add(vec![Pattern::parse("*").unwrap()], Arc::new(Count(10)), bulkhead());
+        router.add(vec![], Arc::new(Count(100)), bulkhead());
         let publish = |instance| {
             let publication = Publication::new(Topic::new(instance, "x"), "m");
             router.publish(publication, &Admission::default()).settled()

@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::BoxError;
+use super::auth::{AuthProvider, Guarded};
+use super::bulkhead::Bulkhead;
 use super::config::{self, Listen};
 use super::database::Database;
 use super::listener::Listener;
@@ -78,7 +80,9 @@ impl Server {
             let (jobs, databases) = (jobs.clone(), databases.clone());
             let cx = AuthCx { name: name.clone(), jobs, databases };
             let provider = build(cx).await.map_err(failed("auth", &name))?;
-            auth.insert(name, provider);
+            let bulkhead = Arc::new(Bulkhead::new(format!("auth.{name}")));
+            let guarded: Arc<dyn AuthProvider> = Arc::new(Guarded { provider, bulkhead });
+            auth.insert(name, guarded);
         }
         let mut router = Router::new(plan.server.max_publishing_bytes);
         let mut live_sinks = HashMap::new();
@@ -86,7 +90,8 @@ impl Server {
             let (jobs, databases) = (jobs.clone(), databases.clone());
             let cx = SinkCx { name: name.clone(), jobs, databases };
             let built = build(cx).await.map_err(failed("sink", &name))?;
-            router.add(topics, built.sink);
+            let bulkhead = Arc::new(Bulkhead::new(format!("sink.{name}")));
+            router.add(topics, built.sink, bulkhead);
             if let Some(live) = built.live {
                 live_sinks.insert(name, live);
             }

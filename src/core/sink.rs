@@ -2,13 +2,19 @@
 
 use std::ops::AddAssign;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::admission::Admission;
 use super::message::{Message, Topic};
 use super::session::Session;
+
+/// How long a sink may take to say what became of a message. Far more than a round to all
+/// subscribers takes, so what it ends is a fault of the sink's.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Takes messages. It never waits: it takes a message or says that it did not.
 ///
@@ -51,8 +57,9 @@ pub struct Delivery {
 
 impl AddAssign for Delivery {
     fn add_assign(&mut self, other: Self) {
-        self.accepted += other.accepted;
-        self.dropped += other.dropped;
+        // A sink may say anything.
+        self.accepted = self.accepted.saturating_add(other.accepted);
+        self.dropped = self.dropped.saturating_add(other.dropped);
     }
 }
 
@@ -72,12 +79,16 @@ impl Receipt {
     }
 
     /// Waits until the message is with, or lost for, each of its receivers. That depends
-    /// on this server alone, never on a client.
+    /// on this server alone, never on a client; a sink that says nothing for 5 s counts as
+    /// one that dropped it.
     pub async fn settled(self) -> Delivery {
         let mut total = self.known;
         for delivery in self.later {
             // A sink that is torn down in the middle, at the end of the process, says nothing.
-            total += delivery.await.unwrap_or_default();
+            total += match timeout(PATIENCE, delivery).await {
+                Ok(told) => told.unwrap_or_default(),
+                Err(_) => Delivery { accepted: 0, dropped: 1 },
+            };
         }
         total
     }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
@@ -26,6 +26,8 @@ pub struct Server {
     stdout: Arc<Mutex<String>>,
     log: Arc<Mutex<String>>,
     dir: TempDir,
+    /// Kept open.
+    unread: Option<ChildStderr>,
 }
 
 impl Builder {
@@ -91,8 +93,31 @@ impl Builder {
             assert!(child.try_wait().unwrap().is_none() || address.is_some(), "ended: {text}");
             address.is_some()
         });
-        Server { child, address: address.unwrap(), stdout, log, dir: self.dir }
+        Server { child, address: address.unwrap(), stdout, log, dir: self.dir, unread: None }
     }
+
+    /// The same, but from then on nobody reads what the server logs.
+    pub fn start_with_stuck_log(self) -> Server {
+        let mut child = self.command().spawn().unwrap();
+        let stdout = collect(child.stdout.take().unwrap());
+        let mut unread = child.stderr.take().unwrap();
+        let log = read_until_listening(&mut unread);
+        let address = listening(&log).unwrap();
+        let log = Arc::new(Mutex::new(log));
+        Server { child, address, stdout, log, dir: self.dir, unread: Some(unread) }
+    }
+}
+
+/// What is read until the server listens, and no more.
+fn read_until_listening(from: &mut impl Read) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    // Byte by byte, or something would be read that comes after.
+    while listening(&String::from_utf8_lossy(&text)).is_none() || !text.ends_with(b"\n") {
+        from.read_exact(&mut byte).unwrap();
+        text.extend_from_slice(&byte);
+    }
+    String::from_utf8(text).unwrap()
 }
 
 /// The address in the first line that says so, as text or as JSON.
@@ -126,6 +151,13 @@ impl Server {
 
     pub fn stdout(&self) -> String {
         self.stdout.lock().unwrap().clone()
+    }
+
+    /// What nobody has read of the log, see [`Builder::start_with_stuck_log`].
+    pub fn unread_log(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.unread.take().unwrap().read_to_end(&mut rest).unwrap();
+        rest
     }
 
     /// Where this protocol is served.

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::oneshot;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::core::BoxError;
 use crate::core::admission::Admission;
@@ -112,8 +112,10 @@ fn append(path: &PathBuf) -> Result<File, BoxError> {
     opened.map_err(|error| format!("path: cannot append to {}: {error}", path.display()).into())
 }
 
-fn write(waiting: &Receiver<Item>, mut to: impl Write, name: &str) {
-    let mut failed = false;
+fn write(waiting: &Receiver<Item>, to: impl Write, name: &str) {
+    let mut lines = Lines { to, is_torn: false };
+    // How many messages were lost since the last one that was not.
+    let mut lost = 0_u64;
     for item in waiting {
         let message = match item {
             Item::Message(message) => message,
@@ -127,12 +129,83 @@ fn write(waiting: &Receiver<Item>, mut to: impl Write, name: &str) {
             "topic": message.topic.as_str(),
             "message": message.frame.as_str(),
         });
-        let written = writeln!(to, "{line}").and_then(|()| to.flush());
-        if let Err(error) = &written
-            && !failed
-        {
-            warn!(sink = name, %error, "Cannot write messages, dropping them until it works again");
+        match lines.write(&line.to_string()) {
+            Ok(()) if lost > 0 => {
+                info!(sink = name, lost, "Messages can be written again");
+                lost = 0;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if lost == 0 {
+                    warn!(sink = name, %error, "Cannot write messages, dropping them until it works again");
+                }
+                lost += 1;
+            }
         }
-        failed = written.is_err();
+    }
+}
+
+/// Whole lines, also where writing ends in the middle of one, as it does on a full disk.
+struct Lines<W> {
+    to: W,
+    /// Whether the last line lacks its end.
+    is_torn: bool,
+}
+
+impl<W: Write> Lines<W> {
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        let text = format!("{}{line}\n", if self.is_torn { "\n" } else { "" });
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            match self.to.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    // There is no line break within a line of JSON.
+                    self.is_torn = rest[..written].last() != Some(&b'\n');
+                    rest = &rest[written..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Has room for so many bytes.
+    struct Disk(Vec<u8>, usize);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let length = bytes.len().min(self.1);
+            if length == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.extend_from_slice(&bytes[..length]);
+            self.1 -= length;
+            Ok(length)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_is_not_the_beginning_of_the_next_one() {
+        let mut lines = Lines { to: Disk(vec![], 6), is_torn: false };
+        lines.write("one").unwrap();
+        assert!(lines.write("two").is_err() && lines.write("three").is_err());
+        // Room for the end of the cut line alone: that is written once.
+        lines.to.1 = 1;
+        assert!(lines.write("four").is_err());
+        lines.to.1 = 100;
+        lines.write("five").unwrap();
+        lines.write("six").unwrap();
+        assert_eq!(String::from_utf8(lines.to.0).unwrap(), "one\ntw\nfive\nsix\n");
     }
 }

@@ -4,12 +4,14 @@
 use std::io;
 use std::net::Shutdown;
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -39,7 +41,13 @@ const LATE: Duration = Duration::from_secs(1);
 /// compiler would keep room for it twice.
 pub(super) async fn run(mut connection: Box<Connection>, jobs: Jobs) {
     let outbox = connection.client.outbox.clone();
-    let end = connection.drive(&outbox, &jobs).await;
+    // A fault of the session's, or of ours, is the end of this connection and of no other.
+    let driven = AssertUnwindSafe(connection.drive(&outbox, &jobs)).catch_unwind().await;
+    let end = driven.unwrap_or_else(|_| {
+        outbox.close(Some((1011, "internal error")));
+        let _ = outbox.flush();
+        End::Failed
+    });
     debug!(reason = ?end, "WebSocket connection ended");
     let linger = connection.client.shared.config.close_timeout;
     if end == End::Stuck {
@@ -100,12 +108,14 @@ enum End {
     Closed,
     /// The client broke the protocol and was told so.
     Refused(&'static str),
+    /// Something panicked.
+    Failed,
 }
 
 impl End {
     /// Whether a Close frame is on its way that the client should get to see.
     fn is_orderly(self) -> bool {
-        matches!(self, Self::Closed | Self::Refused(_))
+        matches!(self, Self::Closed | Self::Refused(_) | Self::Failed)
     }
 }
 
@@ -147,8 +157,8 @@ impl Connection {
         // task, until another one waits in its place.
         let _ = stream.poll_read_ready(&mut Context::from_waker(Waker::noop()));
         limit_unsent(&stream, shared.config.send_buffer_bytes);
-        shared.connections.fetch_add(1, Ordering::Relaxed);
         let limits = session.limits();
+        shared.connections.fetch_add(1, Ordering::Relaxed);
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         let outbox = Arc::new(Outbox::new(id, stream, &shared.config, limits.ending));
         let now = Instant::now();

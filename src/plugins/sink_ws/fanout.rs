@@ -6,11 +6,13 @@
 //! carrier lets others have their turn before it begins, so that publishers who are ready
 //! bring what they have, and after every few segments of members, so that no topic holds up another.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::batch::Batch;
 use super::lane::{Brought, Lane};
@@ -18,7 +20,7 @@ use super::outbox::Outbox;
 use super::queue::{Offer, Refused};
 use super::{Drops, Shared, device, wire};
 use crate::core::admission::Admission;
-use crate::core::hub;
+use crate::core::hub::{self, Round};
 use crate::core::message::{Audience, Message};
 use crate::core::plugin::Jobs;
 use crate::core::sink::{Delivery, Receipt};
@@ -105,22 +107,30 @@ async fn carry(shared: &Shared, room: &Room) {
         // of them was published.
         let round = room.round();
         let mut tally = Tally::new(parcels.len());
-        if parcels[0].audience == Audience::Everyone {
-            let frames: Vec<_> = parcels.iter().map(|parcel| &parcel.frame).collect();
-            let batch = Batch::join(&frames);
-            for part in 0..round.parts() {
-                if part > 0 && part.is_multiple_of(PARTS_PER_TURN) {
-                    tokio::task::yield_now().await;
-                }
-                round.visit(part, |outbox| tally.add(outbox.offer(&batch)));
-            }
-        } else {
-            device::offer_one_each(&round, &parcels[0].frame, &mut tally);
+        let visited = AssertUnwindSafe(visit(&round, &parcels, &mut tally)).catch_unwind().await;
+        if visited.is_err() {
+            // Who is waiting behind these is carried all the same.
+            error!(messages = parcels.len(), "Messages did not get to every subscriber");
         }
         for (parcel, delivery) in parcels.drain(..).zip(tally.settle(shared)) {
             // Who does not want to know has gone.
             let _ = parcel.answer.send(delivery);
         }
+    }
+}
+
+/// Brings the parcels, which leave together, to everybody.
+async fn visit(round: &Round<Arc<Outbox>>, parcels: &[Parcel], tally: &mut Tally) {
+    if parcels[0].audience != Audience::Everyone {
+        return device::offer_one_each(round, &parcels[0].frame, tally);
+    }
+    let frames: Vec<_> = parcels.iter().map(|parcel| &parcel.frame).collect();
+    let batch = Batch::join(&frames);
+    for part in 0..round.parts() {
+        if part > 0 && part.is_multiple_of(PARTS_PER_TURN) {
+            tokio::task::yield_now().await;
+        }
+        round.visit(part, |outbox| tally.add(outbox.offer(&batch)));
     }
 }
 

@@ -1,0 +1,268 @@
+//! A plugin's fault costs the event in which it happened, and nothing else.
+//!
+//! A panic is caught where the core calls into a plugin; what takes too long is given up
+//! where it can be, and counted where it cannot. What a panic says is not logged: it may
+//! quote a message or a key. The place in the source is, by the hook that
+//! [`tell_panics`] installs.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use parking_lot::Mutex;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
+use tracing::{error, info};
+
+use super::throttle::Throttle;
+
+/// How long a call into a plugin may take that must not wait for anything.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// More faults than this within [`Bulkhead::OFF`] switch a plugin off.
+const MOST_FAULTS: usize = 3;
+
+/// What separates one plugin from everything else.
+#[derive(Debug)]
+pub struct Bulkhead {
+    /// The plugin's table, such as `sink.log`.
+    section: String,
+    panics: AtomicU64,
+    late: AtomicU64,
+    told: Throttle,
+    is_off: AtomicBool,
+    recent: Mutex<Recent>,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    /// When the last faults happened, at most [`MOST_FAULTS`] of them.
+    faults: VecDeque<Instant>,
+    /// Until when a plugin that is off is left alone.
+    off_until: Option<Instant>,
+}
+
+/// Why a plugin did not do what it was asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PluginFault {
+    /// It panicked.
+    #[error("the plugin failed")]
+    Panicked,
+    /// It did not come to an end.
+    #[error("the plugin did not answer within {0:?}")]
+    Late(Duration),
+}
+
+impl Bulkhead {
+    /// How far back faults count, and how long a plugin is left alone that had too many.
+    pub const OFF: Duration = Duration::from_mins(1);
+
+    /// For the plugin that is configured in `section`, such as `sink.log`.
+    #[must_use]
+    pub fn new(section: String) -> Self {
+        Self {
+            section,
+            panics: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            told: Throttle::default(),
+            is_off: AtomicBool::new(false),
+            recent: Mutex::default(),
+        }
+    }
+
+    /// The plugin's table, such as `sink.log`.
+    #[must_use]
+    pub fn section(&self) -> &str {
+        &self.section
+    }
+
+    /// How often the plugin panicked.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    /// How often the plugin took too long.
+    #[must_use]
+    pub fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    /// Whether the plugin is switched off at the moment.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.is_off.load(Ordering::Relaxed)
+    }
+
+    /// Whether the plugin is to be asked: it is on, or it was off for long enough to be
+    /// tried once.
+    pub fn lets_pass(&self) -> bool {
+        !self.is_off() || self.is_tried(Instant::now())
+    }
+
+    fn is_tried(&self, now: Instant) -> bool {
+        let mut recent = self.recent.lock();
+        let is_over = recent.off_until.is_none_or(|end| now >= end);
+        if is_over {
+            // Whoever comes while this one tries does not.
+            recent.off_until = Some(now + Self::OFF);
+        }
+        is_over
+    }
+
+    /// Runs a call that must not wait. Whatever takes more than a second is counted as a
+    /// fault as well; it cannot be ended. Tasks that are due on the same thread may be held
+    /// up by the first such call, and by no later one.
+    ///
+    /// # Errors
+    /// When it panicked.
+    pub fn call<T>(&self, work: impl FnOnce() -> T) -> Result<T, PluginFault> {
+        let start = Instant::now();
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            // Hands everything else that this thread has to do to another one, which costs
+            // too much to do it for plugins that never hung.
+            if self.late() > 0 && is_movable() { block_in_place(work) } else { work() }
+        }));
+        if start.elapsed() > SLOW {
+            self.count(&self.late, "took too long");
+        } else if done.is_err() {
+            self.count(&self.panics, "panicked");
+        } else if self.is_off() {
+            self.switch_on();
+        }
+        done.map_err(|_| PluginFault::Panicked)
+    }
+
+    /// Waits for `work`, for `limit` at most.
+    ///
+    /// # Errors
+    /// When it panicked, or did not end in time.
+    pub async fn wait<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, PluginFault> {
+        let work = AssertUnwindSafe(work).catch_unwind();
+        match tokio::time::timeout(limit, work).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(_)) => {
+                self.count(&self.panics, "panicked");
+                Err(PluginFault::Panicked)
+            }
+            Err(_) => {
+                self.count(&self.late, "took too long");
+                Err(PluginFault::Late(limit))
+            }
+        }
+    }
+
+    fn count(&self, faults: &AtomicU64, what: &'static str) {
+        faults.fetch_add(1, Ordering::Relaxed);
+        let plugin = &self.section;
+        if let Some(more_before) = self.told.pass() {
+            error!(plugin, more_before, "A plugin {what}");
+        }
+        let now = Instant::now();
+        let mut recent = self.recent.lock();
+        let Recent { faults, off_until } = &mut *recent;
+        let first = if faults.len() < MOST_FAULTS { None } else { faults.pop_front() };
+        faults.push_back(now);
+        let is_too_much = first.is_some_and(|first| now - first < Self::OFF);
+        if self.is_off() || is_too_much {
+            *off_until = Some(now + Self::OFF);
+            if !self.is_off.swap(true, Ordering::Relaxed) {
+                error!(plugin, "Too many faults: switched off for {:?}", Self::OFF);
+            }
+        }
+    }
+
+    fn switch_on(&self) {
+        let mut recent = self.recent.lock();
+        *recent = Recent::default();
+        self.is_off.store(false, Ordering::Relaxed);
+        info!(plugin = self.section, "The plugin works again: switched on");
+    }
+}
+
+/// Whether there are other threads that could take over.
+fn is_movable() -> bool {
+    Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread)
+}
+
+/// How often anything panicked since [`tell_panics`] was called, whether or not somebody
+/// caught it.
+#[must_use]
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// Has panics logged by their place in the source. The text of a panic is left out, since it
+/// may quote what was being worked on, and the log does not wait for a reader of stderr.
+pub fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        let place = panic.location().map(ToString::to_string);
+        let thread = std::thread::current().name().map(ToOwned::to_owned);
+        error!(place, thread, "Panicked");
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fail(bulkhead: &Bulkhead) {
+        assert_eq!(bulkhead.call(|| panic!("a test")), Err::<(), _>(PluginFault::Panicked));
+    }
+
+    #[test]
+    fn the_fourth_panic_in_a_minute_switches_off_until_a_try_works() {
+        let bulkhead = Bulkhead::new("sink.x".into());
+        for _ in 0..MOST_FAULTS {
+            fail(&bulkhead);
+            assert!(bulkhead.lets_pass() && !bulkhead.is_off());
+        }
+        fail(&bulkhead);
+        assert!(bulkhead.is_off() && !bulkhead.lets_pass());
+        let later = Instant::now() + Bulkhead::OFF;
+        // One tries, and when that fails nobody does for another while.
+        assert!(bulkhead.is_tried(later) && !bulkhead.is_tried(later));
+        fail(&bulkhead);
+        assert!(!bulkhead.lets_pass());
+        assert!(bulkhead.is_tried(later + Bulkhead::OFF));
+        assert_eq!(bulkhead.call(|| 1), Ok(1));
+        assert!(bulkhead.lets_pass() && !bulkhead.is_off());
+        assert_eq!((bulkhead.panics(), bulkhead.late()), (5, 0));
+        // From here on it is counted anew.
+        (0..MOST_FAULTS).for_each(|_| fail(&bulkhead));
+        assert!(!bulkhead.is_off());
+    }
+
+    #[test]
+    fn panics_far_apart_switch_nothing_off() {
+        let bulkhead = Bulkhead::new("sink.x".into());
+        for _ in 0..10 {
+            fail(&bulkhead);
+            for fault in &mut bulkhead.recent.lock().faults {
+                *fault = fault.checked_sub(Bulkhead::OFF / 3).unwrap();
+            }
+        }
+        assert!(!bulkhead.is_off());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_hangs_is_given_up() {
+        let bulkhead = Bulkhead::new("auth.x".into());
+        let limit = Duration::from_secs(5);
+        let hang = bulkhead.wait(limit, std::future::pending::<()>());
+        assert_eq!(hang.await, Err(PluginFault::Late(limit)));
+        let panic = async { panic!("a test") };
+        assert_eq!(bulkhead.wait(limit, panic).await, Err::<(), _>(PluginFault::Panicked));
+        assert_eq!(bulkhead.wait(limit, async { 1 }).await, Ok(1));
+        assert_eq!((bulkhead.panics(), bulkhead.late()), (1, 1));
+    }
+}
