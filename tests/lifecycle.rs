@@ -12,7 +12,7 @@ use crate::support::http::{connect, parse_head, post_json, read_head};
 use crate::support::server::{Builder, Server};
 use crate::support::token::Keys;
 use crate::support::ws::{Frame, Ws};
-use crate::support::{DEADLINE, Raise, eventually};
+use crate::support::{DEADLINE, Raise, eventually, quiet_port};
 
 fn configured(keys: &str) -> Builder {
     Builder::notiflux().file("config.toml", &format!("profile = \"notiflux\"\n{keys}\n"))
@@ -23,28 +23,86 @@ fn body(topic: &str, message: &str) -> String {
     json!({ "topic": topic, "message": message, "token": token }).to_string()
 }
 
+/// The end of the line at which systemd listens to its services.
+struct Systemd(UnixDatagram);
+
+impl Systemd {
+    /// A server that knows where to say how it is.
+    fn over(builder: Builder) -> (Self, Builder) {
+        let path = builder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        (Self(socket), builder.env("NOTIFY_SOCKET", path.to_str().unwrap()))
+    }
+
+    fn heard(&self) -> String {
+        let mut text = [0; 64];
+        let n = self.0.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..n]).into_owned()
+    }
+}
+
 /// What units of `Type=notify` wait for.
 #[test]
 fn systemd_hears_when_the_server_is_ready_and_when_it_stops() {
-    let builder = Builder::notiflux();
-    let path = builder.path().join("notify");
-    let systemd = UnixDatagram::bind(&path).unwrap();
-    systemd.set_read_timeout(Some(DEADLINE)).unwrap();
-    let heard = || {
-        let mut text = [0; 64];
-        let n = systemd.recv(&mut text).unwrap();
-        String::from_utf8_lossy(&text[..n]).into_owned()
-    };
-    let mut server = builder.env("NOTIFY_SOCKET", path.to_str().unwrap()).start();
-    assert_eq!(heard(), "READY=1\n");
+    let (systemd, builder) = Systemd::over(Builder::notiflux());
+    let mut server = builder.start();
+    assert_eq!(systemd.heard(), "READY=1\n");
     assert!(server.stop().success());
-    assert_eq!(heard(), "STOPPING=1\n");
+    assert_eq!(systemd.heard(), "STOPPING=1\n");
+}
+
+/// What units with `WatchdogSec=` want to hear, again and again.
+#[test]
+fn systemd_hears_that_the_workers_are_alive_at_half_of_the_time_it_gives_them() {
+    let (systemd, builder) = Systemd::over(Builder::notiflux());
+    let server = builder.env("WATCHDOG_USEC", "400000").start();
+    assert_eq!(systemd.heard(), "READY=1\n");
+    let start = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(systemd.heard(), "WATCHDOG=1\n");
+    }
+    // Three pauses of 200 ms; less would be a waste, and twice as much would be too late.
+    assert!(start.elapsed() >= Duration::from_millis(550), "{:?}", start.elapsed());
+    // A process that hangs says nothing. Four times the pause, so that this can fail.
+    server.signal("STOP");
+    systemd.0.set_nonblocking(true).unwrap();
+    while systemd.0.recv(&mut [0; 64]).is_ok() {}
+    thread::sleep(Duration::from_millis(800));
+    assert!(systemd.0.recv(&mut [0; 64]).is_err());
+    server.signal("CONT");
+    systemd.0.set_nonblocking(false).unwrap();
+    assert_eq!(systemd.heard(), "WATCHDOG=1\n");
+}
+
+/// There is no lock file and nothing else that a start could stumble over.
+#[test]
+fn a_server_that_was_killed_under_load_can_be_started_again_at_once() {
+    let port = quiet_port();
+    let start = || configured(&format!("[server]\nport = {port}")).start();
+    for _ in 0..5 {
+        let mut server = start();
+        let mut clients: Vec<_> = (0..50).map(|_| Ws::open(server.address)).collect();
+        clients.iter_mut().for_each(|client| client.subscribe("t"));
+        // In the middle of a request, too.
+        let mut stream = connect(server.address);
+        stream
+            .write_all(b"POST /broadcast HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            .unwrap();
+        assert_eq!(post_json(server.address, "/broadcast", &body("t", "m")).status, 200);
+        server.signal("KILL");
+        server.wait();
+        // The clients have not let go of their ends.
+        let next = start();
+        assert_eq!(post_json(next.address, "/broadcast", &body("t", "m")).status, 200);
+        drop(clients);
+    }
 }
 
 #[test]
-fn sigterm_with_a_thousand_idle_clients_ends_in_two_seconds_and_tells_them() {
+fn sigterm_with_a_thousand_idle_clients_ends_in_time_and_tells_them() {
     // Beyond its deadline the server cuts off what is left, and says so.
-    let mut server = configured("[server]\nshutdown_timeout = \"2s\"").start();
+    let mut server = configured("").start();
     let mut clients: Vec<_> = (0..1000).map(|_| Ws::open(server.address)).collect();
     // None of them answers the Close frame, so this is the slow way to stop.
     assert_eq!(server.stop().code(), Some(0));
@@ -59,7 +117,9 @@ fn sigterm_with_a_thousand_idle_clients_ends_in_two_seconds_and_tells_them() {
 
 #[test]
 fn clients_that_answer_the_close_are_not_waited_for() {
-    let mut server = configured("[sink.ws]\nclose_timeout = \"15s\"").start();
+    let mut server =
+        configured("[sink.ws]\nclose_timeout = \"15s\"\n[server]\nshutdown_timeout = \"20s\"")
+            .start();
     let mut client = Ws::open(server.address);
     server.signal("TERM");
     assert!(matches!(client.next(), Frame::Close(Some((1001, _)))));
@@ -165,7 +225,9 @@ fn an_answer_that_nobody_reads_is_given_up() {
 
 #[test]
 fn a_second_signal_ends_at_once_and_says_so() {
-    let mut server = configured("[sink.ws]\nclose_timeout = \"60s\"").start();
+    let mut server =
+        configured("[sink.ws]\nclose_timeout = \"60s\"\n[server]\nshutdown_timeout = \"2m\"")
+            .start();
     let _silent = Ws::open(server.address);
     server.signal("TERM");
     eventually("the first signal arrived", || server.log().contains("Closing WebSocket"));

@@ -12,6 +12,7 @@ use pushmux::core::BoxError;
 use pushmux::core::config::{Layers, Sources};
 use pushmux::core::database::{self, Database};
 use pushmux::core::http as answer;
+use pushmux::core::inherited::Inherited;
 use pushmux::core::message::{Publication, Topic};
 use pushmux::core::plan;
 use pushmux::core::plugin::{FromConfig, Plugin, ProtocolCx};
@@ -138,7 +139,7 @@ impl Relay {
         let mut plugins = pushmux::plugins::ALL.to_vec();
         plugins.push(Plugin::protocol::<Probe>("probe"));
         let plan = plan::check(&Layers::read(&sources, &[]), &plugins).plan().unwrap();
-        let server = self.runtime.block_on(Server::build(plan)).unwrap();
+        let server = self.runtime.block_on(Server::build(plan, Inherited::default())).unwrap();
         self.address = server.addresses().next().unwrap().0;
         let (stop, stopped) = oneshot::channel::<()>();
         self.stop = Some(stop);

@@ -2,6 +2,7 @@
 //! connection, rxjs. It reconnects after a loss, but never after a Close frame: a tab that
 //! saw one gets nothing until it is reloaded.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -87,11 +88,17 @@ impl Drop for Script {
     }
 }
 
-fn oitc(db: &MariaDb, port: u16) -> Server {
+fn oitc(db: &MariaDb, port: u16) -> Builder {
     Builder::new()
         .file("config.toml", &format!("[database.main]\nurl = \"{}\"\n", db.url()))
         .args(["--profile", "oitc", "--port", &port.to_string()])
-        .start()
+}
+
+fn data_base() -> MariaDb {
+    let db = MariaDb::start();
+    db.set("SUDO_SERVER.API_KEY", KEY);
+    db.sql(&format!("INSERT INTO hosts (uuid, name) VALUES ('{HOST}', 'web-01')"));
+    db
 }
 
 /// Sends an alert as Naemon does.
@@ -109,19 +116,35 @@ const RESTARTS: usize = 5;
 
 #[test]
 fn a_browser_comes_back_after_every_restart() {
-    let db = MariaDb::start();
-    db.set("SUDO_SERVER.API_KEY", KEY);
-    db.sql(&format!("INSERT INTO hosts (uuid, name) VALUES ('{HOST}', 'web-01')"));
-    let mut server = oitc(&db, quiet_port());
-    let client = Script::client(&server.address.to_string());
+    let (db, port) = (data_base(), quiet_port());
+    let client = survives_restarts(|| oitc(&db, port).start());
+    assert_eq!(client.count("open"), RESTARTS + 1, "{}", client.out());
+    // Without a Close frame, and so are the tries while the server was away.
+    assert_eq!(client.count("closed"), client.count("closed 1006 false"), "{}", client.out());
+}
 
+#[test]
+fn with_a_socket_that_outlives_the_server_a_browser_comes_back_at_the_first_try() {
+    let db = data_base();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let client = survives_restarts(|| oitc(&db, port).inherit(&socket).start());
+    assert_eq!(client.count("open"), RESTARTS + 1, "{}", client.out());
+    assert_eq!(client.count("closed"), RESTARTS, "{}", client.out());
+    assert_eq!(client.count("closed 1006 false"), RESTARTS, "{}", client.out());
+}
+
+/// Restarts the server again and again under a client, who gets every alert.
+fn survives_restarts(start: impl Fn() -> Server) -> Script {
+    let mut server = start();
+    let client = Script::client(&server.address.to_string());
     let mut sent = vec![];
     for round in 0..=RESTARTS {
         if round > 0 {
             let closed = client.count("closed");
             assert!(server.stop().success());
             client.until("the client notices", || client.count("closed") > closed);
-            server = oitc(&db, server.address.port());
+            server = start();
         }
         // The client asks for this answer after it has registered.
         client
@@ -137,9 +160,7 @@ fn a_browser_comes_back_after_every_restart() {
     let got: Vec<_> = messages.iter().map(|message| message["message"].as_str().unwrap()).collect();
     assert_eq!(got, sent);
     assert_eq!(messages[0]["payload"]["title"], "PROBLEM: web-01 is DOWN!");
-    assert_eq!(client.count("open"), RESTARTS + 1, "{}", client.out());
-    // Without a Close frame, and so are the tries while the server was away.
-    assert_eq!(client.count("closed"), client.count("closed 1006 false"), "{}", client.out());
+    client
 }
 
 /// What the test above would see if the server said goodbye.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -12,6 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::{Common, Failure, print};
 use crate::core::config::{Log, LogFormat};
+use crate::core::inherited::Inherited;
 use crate::core::plan::{self, Plan};
 use crate::core::server::{Server, StartError};
 use crate::core::{bulkhead, chain};
@@ -24,6 +26,8 @@ const LOG_LINES: usize = 8192;
 const LAST_WAIT: Duration = Duration::from_millis(500);
 
 pub(super) fn run(common: &Common) -> Result<(), Failure> {
+    // Changes the environment, so nothing else may be running yet.
+    let inherited = Inherited::take();
     let layers = common.layers(None);
     let plan = plan::check(&layers, plugins::ALL).plan()?;
     let _log = start_log(&plan.log).map_err(Failure::misused)?;
@@ -40,7 +44,8 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    let done = runtime.block_on(serve(plan));
+    let inherited = inherited.map_err(Failure::misused)?;
+    let done = runtime.block_on(serve(plan, inherited));
     runtime.shutdown_timeout(LAST_WAIT);
     done
 }
@@ -53,23 +58,26 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(plan: Plan) -> Result<(), Failure> {
+async fn serve(plan: Plan, inherited: Inherited) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
     let built = tokio::select! {
-        built = Server::build(plan) => built,
+        built = Server::build(plan, inherited) => built,
         () = next(&mut terminate, &mut interrupt) => {
             return Err(Failure::failed("stopped by a signal before everything was ready"));
         }
     };
     let server = built.map_err(|error| match error {
-        StartError::Plugin { .. } => Failure::misused(chain(&error)),
+        StartError::Plugin { .. } | StartError::Inherited(_) => Failure::misused(chain(&error)),
         StartError::Listen { .. } => Failure::failed(chain(&error)),
     })?;
-    for (address, protocols) in server.addresses() {
-        info!(%address, %protocols, "Listening");
+    for (address, inherited, protocols) in server.addresses() {
+        info!(%address, inherited, %protocols, "Listening");
     }
-    tell_systemd(NotifyState::Ready);
+    tell_systemd(&[NotifyState::Ready]);
+    if let Some(time) = sd_notify::watchdog_enabled().filter(|time| !time.is_zero()) {
+        tokio::spawn(say_alive(time / 2));
+    }
     for greeting in server.greetings() {
         print(&greeting)?;
     }
@@ -78,7 +86,7 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
     let (first, mut came) = tokio::sync::oneshot::channel();
     let second = async move {
         next(&mut terminate, &mut interrupt).await;
-        tell_systemd(NotifyState::Stopping);
+        tell_systemd(&[NotifyState::Stopping]);
         let _ = first.send(());
         next(&mut terminate, &mut interrupt).await;
     };
@@ -95,9 +103,21 @@ async fn serve(plan: Plan) -> Result<(), Failure> {
 }
 
 /// For units of `Type=notify`; nothing where nobody asked for it.
-fn tell_systemd(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "Cannot tell systemd");
+    }
+}
+
+/// For units with `WatchdogSec=`. On a worker like everything that is served, so that systemd
+/// restarts a server whose workers hang.
+async fn say_alive(every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // A socket that systemd does not read would hold up the worker.
+        let _ = tokio::task::spawn_blocking(|| tell_systemd(&[NotifyState::Watchdog])).await;
     }
 }
 

@@ -1,12 +1,14 @@
 //! One port: the protocols behind it, and the loop that takes connections in.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -15,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -22,6 +25,7 @@ use warp::reply::Response;
 
 use super::config::{self, Listen};
 use super::http::empty;
+use super::inherited::Inherited;
 use super::plugin::Jobs;
 use super::protocol::Protocol;
 use super::stream::Stream;
@@ -38,6 +42,10 @@ const ACCEPT_BURST: usize = 32;
 /// 1024 that tokio asks for.
 const BACKLOG: u32 = 4096;
 
+/// How long a stop waits for the request of a connection that has none at the moment: one
+/// that was just made, or is about to be used again. Its client cannot know of the stop.
+const LAST_REQUEST: Duration = Duration::from_millis(200);
+
 /// How long a stop waits for an answer to leave that is written already. A connection
 /// that waits for a request counts as idle.
 const LAST_ANSWER: Duration = Duration::from_millis(200);
@@ -47,36 +55,77 @@ pub(super) struct Listener {
     socket: TcpListener,
     /// With the port the system chose for 0.
     pub address: SocketAddr,
+    /// Whether the port stays open when this listener is gone.
+    pub is_inherited: bool,
     routes: BoxedFilter<(Response,)>,
     /// By name, those for every path last.
     pub protocols: Vec<(String, Arc<dyn Protocol>)>,
 }
 
 impl Listener {
-    /// Binds the first address of the host that can be bound, IPv4 before IPv6.
+    /// Binds the first address of the host that can be bound, IPv4 before IPv6, unless one
+    /// of them was inherited.
     pub(super) async fn bind(
         listen: &Listen,
+        inherited: &mut Inherited,
         mut protocols: Vec<(String, Arc<dyn Protocol>)>,
     ) -> io::Result<Self> {
         let Listen { host, port } = listen;
         let mut addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
         addresses.sort_by_key(SocketAddr::is_ipv6);
-        let socket = match listen_on(&addresses) {
-            // All addresses, on a system without IPv6.
-            Err(error) if host == "::" && error.kind() != io::ErrorKind::AddrInUse => {
-                listen_on(&[(Ipv4Addr::UNSPECIFIED, *port).into()])?
+        let given = inherited.claim(&addresses);
+        let is_inherited = given.is_some();
+        let socket = match given {
+            Some(socket) => {
+                socket.set_nonblocking(true)?;
+                TcpListener::from_std(socket)?
             }
-            listening => listening?,
+            None => match listen_on(&addresses) {
+                // All addresses, on a system without IPv6.
+                Err(error) if host == "::" && error.kind() != io::ErrorKind::AddrInUse => {
+                    listen_on(&[(Ipv4Addr::UNSPECIFIED, *port).into()])?
+                }
+                listening => listening?,
+            },
         };
         let address = socket.local_addr()?;
         protocols.sort_by_key(|(_, protocol)| protocol.is_catch_all());
         let routes = all_routes(&protocols);
-        Ok(Self { socket, address, routes, protocols })
+        Ok(Self { socket, address, is_inherited, routes, protocols })
     }
 
-    /// Takes connections in for as long as it is polled; each becomes one of `requests`,
-    /// which any worker can take up. Dropping it closes the port.
-    pub(super) async fn accept(self, settings: Arc<config::Server>, requests: Jobs) {
+    /// Takes connections in until `closing`; each becomes one of `requests`, which any worker
+    /// can take up. Then the port is closed, or left to who it was inherited from.
+    pub(super) async fn accept(
+        self,
+        settings: Arc<config::Server>,
+        requests: Jobs,
+        closing: CancellationToken,
+    ) {
+        closing.run_until_cancelled(self.accept_all(&settings, &requests)).await;
+        if self.is_inherited {
+            return;
+        }
+        // What is still in the backlog is lost with the port, though its clients were told
+        // that they are connected.
+        for _ in 0..BACKLOG {
+            let Some(Ok((stream, peer))) = self.socket.accept().now_or_never() else { return };
+            self.take_in(stream, peer, &settings, &requests);
+        }
+    }
+
+    fn take_in(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        settings: &Arc<config::Server>,
+        requests: &Jobs,
+    ) {
+        let (routes, settings) = (self.routes.clone(), settings.clone());
+        requests.spawn(serve(stream, peer, routes, settings, requests.clone()));
+    }
+
+    async fn accept_all(&self, settings: &Arc<config::Server>, requests: &Jobs) {
         for accepted in 1_usize.. {
             // Behind everything that is ready to run, the connections just taken in among it:
             // when the process is behind, the rest of a wave waits in the kernel, where it
@@ -85,10 +134,7 @@ impl Listener {
                 tokio::task::yield_now().await;
             }
             match self.socket.accept().await {
-                Ok((stream, peer)) => {
-                    let (routes, settings) = (self.routes.clone(), settings.clone());
-                    requests.spawn(serve(stream, peer, routes, settings, requests.clone()));
-                }
+                Ok((stream, peer)) => self.take_in(stream, peer, settings, requests),
                 Err(error) if is_of_the_peer(&error) => {
                     debug!(%error, "Connection lost before it was accepted");
                 }
@@ -157,9 +203,10 @@ async fn serve(
     // A pushed message must not wait for the next one; failing is harmless.
     let _ = stream.set_nodelay(true);
     let routes = TowerToHyperService::new(warp::service(routes));
-    let in_service = AtomicUsize::new(0);
+    let (begun, in_service) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        begun.fetch_add(1, Ordering::Relaxed);
         in_service.fetch_add(1, Ordering::Relaxed);
         let answer = hyper::service::Service::call(&routes, request);
         async {
@@ -182,14 +229,27 @@ async fn serve(
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = jobs.stopping() => {
-            connection.as_mut().graceful_shutdown();
-            if in_service.load(Ordering::Relaxed) == 0 {
-                // Half a head, or nothing: no request of anybody is lost. An answer that
-                // is being written gets the time it needs.
-                let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
-                return;
+            let is_idle = in_service.load(Ordering::Relaxed) == 0;
+            let before = begun.load(Ordering::Relaxed);
+            // Until the connection has ended, or has begun with another request.
+            let next = poll_fn(|cx| match connection.as_mut().poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending if begun.load(Ordering::Relaxed) == before => Poll::Pending,
+                Poll::Pending => Poll::Ready(None),
+            });
+            let limit = if is_idle { LAST_REQUEST } else { Duration::ZERO };
+            if let Ok(Some(ended)) = tokio::time::timeout(limit, next).await {
+                ended
+            } else {
+                connection.as_mut().graceful_shutdown();
+                if in_service.load(Ordering::Relaxed) == 0 {
+                    // Half a head, or nothing: no request of anybody is lost. An answer that
+                    // is being written gets the time it needs.
+                    let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
+                    return;
+                }
+                connection.await
             }
-            connection.await
         }
     };
     if let Err(error) = ended {

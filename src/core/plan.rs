@@ -81,6 +81,7 @@ pub fn check(layers: &Layers, plugins: &[Plugin]) -> Checked {
     let mut plan =
         Plan { server, log, databases: vec![], auth: vec![], sinks: vec![], protocols: vec![] };
     names.shared = Listen::new(&plan.server.host, plan.server.port);
+    names.stop = (plan.server.shutdown_timeout, plan.server.drain_spread);
     name(&tables.plugins, plugins, &mut names);
     for entry in tables.plugins {
         let mut table = toml::Table::new();

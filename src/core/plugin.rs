@@ -159,6 +159,9 @@ pub struct SinkCx {
     pub name: String,
     /// Where its tasks run.
     pub jobs: Jobs,
+    /// Where the connections of a live sink run. They are told to stop before `jobs` are,
+    /// so that what they still publish reaches everybody.
+    pub connections: Jobs,
     /// Every `[database.<name>]`.
     pub databases: Databases,
 }

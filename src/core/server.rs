@@ -1,9 +1,9 @@
 //! Build and run: the order of start and of stop.
 //!
 //! Start: auth, sinks, router, protocols, and only then the ports, all of them before
-//! anything is served; whatever fails before leaves no trace. Stop: the listeners close,
-//! requests in flight end, connections drain, all under one deadline; a second signal ends
-//! at once.
+//! anything is served; whatever fails before leaves no trace. Stop: readiness ends, the
+//! listeners close, requests in flight end, then WebSocket connections one after the other,
+//! then everything else, all under one deadline; a second signal ends at once.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,6 +12,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::BoxError;
@@ -19,11 +20,14 @@ use super::auth::{AuthProvider, Guarded};
 use super::bulkhead::Bulkhead;
 use super::config::{self, Listen};
 use super::database::Database;
+use super::drain::Draining;
+use super::inherited::{Inherited, InheritedError};
 use super::listener::Listener;
 use super::plan::{Plan, PlannedProtocol};
 use super::plugin::{AuthCx, Databases, Jobs, ProtocolCx, SinkCx};
 use super::protocol::Protocol;
 use super::router::Router;
+use super::sink::LiveSink;
 
 /// A server that listens and has not begun to serve.
 pub struct Server {
@@ -31,7 +35,11 @@ pub struct Server {
     router: Arc<Router>,
     /// The shared one first, if there is one.
     listeners: Vec<Listener>,
+    live_sinks: Arc<HashMap<String, Arc<dyn LiveSink>>>,
+    /// Connections of live sinks.
+    connections: Jobs,
     jobs: Jobs,
+    draining: Draining,
 }
 
 /// Why a server did not start.
@@ -55,19 +63,23 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// What was handed over is not what is configured.
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
 }
 
 impl Server {
-    /// Builds every plugin and binds every port.
+    /// Builds every plugin and binds every port that was not inherited.
     ///
     /// # Errors
-    /// The first plugin that could not be built, or the first port that could not be had.
-    pub async fn build(plan: Plan) -> Result<Self, StartError> {
+    /// The first plugin that could not be built, the first port that could not be had, or
+    /// those that were handed over for nothing.
+    pub async fn build(plan: Plan, inherited: Inherited) -> Result<Self, StartError> {
         let failed = |kind: &str, name: &str| {
             let section = format!("{kind}.{name}");
             |source| StartError::Plugin { section, source }
         };
-        let jobs = Jobs::default();
+        let (jobs, connections) = (Jobs::default(), Jobs::default());
         let mut databases = HashMap::new();
         for (name, config) in plan.databases {
             let database = Database::open(&name, &config);
@@ -88,7 +100,8 @@ impl Server {
         let mut live_sinks = HashMap::new();
         for (name, topics, build) in plan.sinks {
             let (jobs, databases) = (jobs.clone(), databases.clone());
-            let cx = SinkCx { name: name.clone(), jobs, databases };
+            let connections = connections.clone();
+            let cx = SinkCx { name: name.clone(), jobs, connections, databases };
             let built = build(cx).await.map_err(failed("sink", &name))?;
             let bulkhead = Arc::new(Bulkhead::new(format!("sink.{name}")));
             router.add(topics, built.sink, bulkhead);
@@ -112,20 +125,26 @@ impl Server {
             let protocol = build(cx).await.map_err(failed("protocol", &name))?;
             places.add(listen, (name, protocol));
         }
-        let listeners = places.bind(&plan.server).await?;
+        let listeners = places.bind(&plan.server, inherited).await?;
         for listener in &listeners {
             listener.protocols.iter().for_each(|(_, it)| it.listening(listener.address));
         }
-        Ok(Self { settings: plan.server, router, listeners, jobs })
+        let (settings, draining) = (plan.server, Draining::default());
+        Ok(Self { settings, router, listeners, live_sinks, connections, jobs, draining })
     }
 
-    /// Each address that is listened on, with the port the system chose for 0, and the
-    /// names of the protocols behind it.
-    pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, String)> {
+    /// Each address that is listened on, with the port the system chose for 0, whether it
+    /// was inherited, and the names of the protocols behind it.
+    pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, bool, String)> {
         self.listeners.iter().map(|listener| {
             let names: Vec<_> = listener.protocols.iter().map(|(name, _)| name.as_str()).collect();
-            (listener.address, names.join(","))
+            (listener.address, listener.is_inherited, names.join(","))
         })
+    }
+
+    /// Whether this server has begun to stop.
+    pub fn draining(&self) -> Draining {
+        self.draining.clone()
     }
 
     /// What the protocols have to say to the terminal.
@@ -142,14 +161,15 @@ impl Server {
     /// Serves until `stop` resolves, then drains within `server.shutdown_timeout`.
     /// True when everything ended in time.
     pub async fn run(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { settings, router, listeners, jobs } = self;
+        let Self { settings, router, listeners, live_sinks, connections, jobs, draining } = self;
         let settings = Arc::new(settings);
         let requests = Jobs::default();
         // Tasks of their own, so that workers take connections in, not the thread that waits
         // for signals.
-        let mut accepting = JoinSet::new();
+        let (mut accepting, closing) = (JoinSet::new(), CancellationToken::new());
         for listener in listeners {
-            accepting.spawn(listener.accept(settings.clone(), requests.clone()));
+            let (settings, requests) = (settings.clone(), requests.clone());
+            accepting.spawn(listener.accept(settings, requests, closing.clone()));
         }
         tokio::select! {
             () = stop => {}
@@ -157,24 +177,38 @@ impl Server {
             // that is deaf.
             Some(Err(error)) = accepting.join_next() => resume_unwind(error.into_panic()),
         }
-        // Once this is through, every port is closed.
-        accepting.shutdown().await;
-        info!(requests = requests.running(), tasks = jobs.running(), "Stopping");
+        draining.begin();
+        closing.cancel();
+        // Once this is through, every port is closed that is not somebody else's.
+        while accepting.join_next().await.is_some() {}
+        info!(
+            requests = requests.running(),
+            connections = connections.running(),
+            tasks = jobs.running(),
+            "Stopping"
+        );
         let drained = tokio::time::timeout(settings.shutdown_timeout, async {
-            // Requests first: what they publish must still find its receivers. Half of
-            // the time at most, so that the receivers get the other half.
+            // Requests first: what they publish must still find its receivers. Not for all
+            // of the time, so that the receivers get the rest.
             requests.stop();
             let published = async {
                 requests.ended().await;
                 // Also what publishers did not wait for.
                 router.settled().await;
             };
-            let _ = tokio::time::timeout(settings.shutdown_timeout / 2, published).await;
+            let _ = tokio::time::timeout(settings.requests_timeout(), published).await;
+            live_sinks.values().for_each(|sink| sink.drain(settings.drain_spread));
+            connections.stop();
+            let gone = tokio::time::timeout(settings.connections_timeout(), connections.ended());
+            let _ = gone.await;
+            // What connections published to the last is still to be written or sent.
+            router.settled().await;
             jobs.stop();
             jobs.ended().await;
+            connections.ended().await;
         });
         let ended = drained.await.is_ok();
-        let cut_off = requests.running() + jobs.running();
+        let cut_off = requests.running() + connections.running() + jobs.running();
         if cut_off > 0 {
             warn!(tasks = cut_off, "Cut off what had not ended within server.shutdown_timeout");
         }
@@ -205,27 +239,29 @@ impl Places {
     }
 
     /// Binds them all. A port that nobody needs is left alone.
-    async fn bind(self, settings: &config::Server) -> Result<Vec<Listener>, StartError> {
-        let mut listeners = Vec::new();
+    async fn bind(
+        self,
+        settings: &config::Server,
+        mut inherited: Inherited,
+    ) -> Result<Vec<Listener>, StartError> {
+        let (mut listeners, mut expected) = (Vec::new(), Vec::new());
+        let mut wanted = Vec::new();
         if !self.shared.is_empty() {
             let listen = Listen::new(&settings.host, settings.port);
-            let keys = "server.host, server.port".to_owned();
-            listeners.push(bind(&listen, keys, self.shared).await?);
+            wanted.push((listen, "server.host, server.port".to_owned(), self.shared));
         }
         for (_, listen, protocols) in self.own {
             let keys: Vec<_> =
                 protocols.iter().map(|(name, _)| format!("protocol.{name}.listen")).collect();
-            listeners.push(bind(&listen, keys.join(", "), protocols).await?);
+            wanted.push((listen, keys.join(", "), protocols));
         }
+        for (listen, keys, protocols) in wanted {
+            let address = listen.to_string();
+            expected.push(format!("{address} ({keys})"));
+            let bound = Listener::bind(&listen, &mut inherited, protocols).await;
+            listeners.push(bound.map_err(|source| StartError::Listen { address, keys, source })?);
+        }
+        inherited.all_claimed(&expected)?;
         Ok(listeners)
     }
-}
-
-async fn bind(
-    listen: &Listen,
-    keys: String,
-    protocols: Vec<Named>,
-) -> Result<Listener, StartError> {
-    let bound = Listener::bind(listen, protocols).await;
-    bound.map_err(|source| StartError::Listen { address: listen.to_string(), keys, source })
 }

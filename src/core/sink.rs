@@ -42,6 +42,12 @@ pub trait LiveSink: Sink {
     /// The sink drives it from here: socket to [`Session`], hub to socket, pings,
     /// deadlines, close. It belongs to the sink's own tasks and ends on shutdown.
     fn accept(&self, upgrade: OnUpgrade, session: Box<dyn Session>);
+
+    /// The server stops: every connection is to end within `over`, at a moment of its own
+    /// ([`Turns`](super::drain::Turns)), in the way its protocol can bear, and to get
+    /// what is published until then. Called right before
+    /// [`SinkCx::connections`](super::plugin::SinkCx) stop.
+    fn drain(&self, over: Duration);
 }
 
 /// What became of one message at one sink, or summed over several.

@@ -28,6 +28,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pushmux::core::config::{Layers, Sources};
+use pushmux::core::inherited::Inherited;
 use pushmux::core::plugin::Plugin;
 use pushmux::core::server::Server;
 use pushmux::core::{bulkhead, plan};
@@ -76,7 +77,10 @@ fn start(more: &str) -> Running {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();
         let ended = runtime.block_on(async {
-            let server = Server::build(plan).await.map_err(|error| error.to_string()).unwrap();
+            let server = Server::build(plan, Inherited::default())
+                .await
+                .map_err(|error| error.to_string())
+                .unwrap();
             tell.send(server.addresses().next().unwrap().0).unwrap();
             server.run(async { _ = stopped.await }).await
         });

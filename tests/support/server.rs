@@ -1,7 +1,8 @@
 //! The real binary in a folder and an environment of its own.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,8 @@ pub struct Builder {
     args: Vec<String>,
     env: Vec<(String, String)>,
     dir: TempDir,
+    /// What is handed over as systemd does it.
+    socket: Option<OwnedFd>,
 }
 
 /// A running server; killed when dropped.
@@ -32,7 +35,8 @@ pub struct Server {
 
 impl Builder {
     pub fn new() -> Self {
-        Self { under: vec![], args: vec![], env: vec![], dir: tempfile::tempdir().unwrap() }
+        let dir = tempfile::tempdir().unwrap();
+        Self { under: vec![], args: vec![], env: vec![], dir, socket: None }
     }
 
     /// The notiflux profile by environment alone, on a free port.
@@ -66,12 +70,31 @@ impl Builder {
         self.dir.path()
     }
 
+    /// Hands the socket over, and keeps it as well.
+    pub fn inherit(self, socket: &TcpListener) -> Self {
+        self.inherit_any(socket.try_clone().unwrap().into())
+    }
+
+    pub fn inherit_any(mut self, socket: OwnedFd) -> Self {
+        self.socket = Some(socket);
+        self
+    }
+
     fn command(&self) -> Command {
+        // Only a shell can put a socket where it is expected, and knows the number of the
+        // process that it becomes.
+        let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null";
+        let shell = ["/bin/sh", "-c", script].map(String::from);
+        let shell = if self.socket.is_some() { &shell[..] } else { &[] };
         let binary = env!("CARGO_BIN_EXE_pushmux").to_owned();
-        let mut words = self.under.iter().chain([&binary]).chain(&self.args);
+        let mut words = shell.iter().chain(&self.under).chain([&binary]).chain(&self.args);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).env_clear().envs(self.env.iter().cloned()).current_dir(self.dir.path());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stdin = match &self.socket {
+            None => Stdio::null(),
+            Some(socket) => socket.try_clone().unwrap().into(),
+        };
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 

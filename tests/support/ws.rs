@@ -65,6 +65,14 @@ impl Ws {
         self.settle();
     }
 
+    /// The same where messages may come at any time. What comes before it has taken effect
+    /// is for the caller to read.
+    pub fn subscribe_beside_messages(&mut self, topic: &str) {
+        let token = Keys::server().subscribe(&[topic]);
+        self.text(&format!("/subscribe {topic} {token}"));
+        self.frame(0x89, b"subscribed");
+    }
+
     /// Returns when everything sent so far was processed: commands are handled in
     /// order, and a pong comes after them.
     pub fn settle(&mut self) {

@@ -25,6 +25,8 @@ pub struct Names {
     pub live_sinks: Vec<String>,
     /// Where protocols without a `listen` of their own are served.
     pub shared: Listen,
+    /// `server.shutdown_timeout` and `server.drain_spread`.
+    pub stop: (Duration, Duration),
     /// `[auth.<name>]` tables whose provider can make credentials.
     issuers: RefCell<BTreeSet<String>>,
     /// Listener and path that a protocol answers on, and the table that was first.
@@ -191,6 +193,18 @@ impl Check<'_> {
         if idle_timeout <= ping_interval {
             let [found, ping] = [idle_timeout, ping_interval].map(humantime::format_duration);
             self.fault("idle_timeout", &format!("found {found}, expected more than ping_interval ({ping}): who was not asked cannot answer"));
+        }
+    }
+
+    /// How long a connection may take to end once its turn has come: with those before it
+    /// that has to fit into the time that a stop may take.
+    pub fn close_timeout(&mut self, key: &str, value: Duration) {
+        self.duration(key, value, Duration::ZERO..=Duration::from_mins(1));
+        let (timeout, spread) = self.names.stop;
+        // No time at all is the fault of those two.
+        if spread < timeout && value > timeout.saturating_sub(spread) {
+            let [found, spread, timeout] = [value, spread, timeout].map(humantime::format_duration);
+            self.fault(key, &format!("found {found}, expected less: after server.drain_spread ({spread}) it has to fit into server.shutdown_timeout ({timeout})"));
         }
     }
 

@@ -38,6 +38,9 @@ pub struct Server {
     /// How long a stop may take before what is left is cut off.
     #[serde(with = "super::duration")]
     pub shutdown_timeout: Duration,
+    /// Over how much of that time the ends of WebSocket connections are spread.
+    #[serde(with = "super::duration")]
+    pub drain_spread: Duration,
 }
 
 impl Default for Server {
@@ -53,6 +56,7 @@ impl Default for Server {
             max_headers: 100,
             max_publishing_bytes: 64 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(10),
+            drain_spread: Duration::from_millis(500),
         }
     }
 }
@@ -72,6 +76,25 @@ impl Server {
         check.duration("body_timeout", self.body_timeout, allowed.clone());
         check.duration("write_timeout", self.write_timeout, allowed.clone());
         check.duration("shutdown_timeout", self.shutdown_timeout, allowed);
+        if self.drain_spread >= self.shutdown_timeout {
+            let [spread, timeout] =
+                [self.drain_spread, self.shutdown_timeout].map(humantime::format_duration);
+            check.fault(
+                "drain_spread",
+                &format!("found {spread}, expected less than shutdown_timeout ({timeout})"),
+            );
+        }
+    }
+
+    /// How long a stop waits for requests: what connections have to end in is theirs.
+    pub(in crate::core) fn requests_timeout(&self) -> Duration {
+        self.shutdown_timeout.saturating_sub(self.drain_spread) / 2
+    }
+
+    /// How long a stop waits for connections before it tells everything else to stop, which
+    /// needs some time as well.
+    pub(in crate::core) fn connections_timeout(&self) -> Duration {
+        self.drain_spread + self.requests_timeout() / 2
     }
 }
 

@@ -64,10 +64,6 @@ impl Config {
         }
         let allowed = Duration::from_millis(10)..=Duration::from_hours(1);
         check.duration("write_timeout", self.write_timeout, allowed);
-        check.duration(
-            "close_timeout",
-            self.close_timeout,
-            Duration::ZERO..=Duration::from_mins(1),
-        );
+        check.close_timeout("close_timeout", self.close_timeout);
     }
 }

@@ -24,12 +24,10 @@ use super::member::Member;
 use super::outbox::Outbox;
 use super::queue::{Flush, State};
 use super::reader::{Event, Reader, Violation};
+use super::socket::{READ_BYTES, limit_unsent, read_to_end};
 use super::wire;
 use crate::core::plugin::Jobs;
 use crate::core::session::{Ending, Limits, Session};
-
-/// How much is read at a time, unless a frame is known to need more.
-const READ_BYTES: usize = 4096;
 
 /// How late something that was due may be noticed. Beyond it the process was stopped or got
 /// no time, and what clients failed to do meanwhile is not held against them.
@@ -49,7 +47,9 @@ pub(super) async fn run(mut connection: Box<Connection>, jobs: Jobs) {
         End::Failed
     });
     debug!(reason = ?end, "WebSocket connection ended");
+    // Who is being sent away had that time already, or a part of it.
     let linger = connection.client.shared.config.close_timeout;
+    let until = connection.cut.unwrap_or_else(|| Instant::now() + linger);
     if end == End::Stuck {
         // The client is not going to take what the kernel still has for it, which is let go of
         // at once. Otherwise the kernel would go on offering it for minutes.
@@ -58,39 +58,8 @@ pub(super) async fn run(mut connection: Box<Connection>, jobs: Jobs) {
     // Leaves every topic before the socket is closed.
     drop(connection);
     if SockRef::from(&outbox.stream).shutdown(Shutdown::Write).is_ok() && end.is_orderly() {
-        let _ = tokio::time::timeout(linger, read_to_end(&outbox.stream)).await;
+        let _ = tokio::time::timeout_at(until, read_to_end(&outbox.stream)).await;
     }
-}
-
-/// Bounds what waits in the kernel, which is nothing that this process could count or throw
-/// away. `SO_SNDBUF` would do so as well, but it counts what is on its way, too, and ends the
-/// kernel's own tuning: clients far away, whose lines need many bytes on their way, would be
-/// slowed down. A system that does not know the option keeps its own bound.
-fn limit_unsent(stream: &TcpStream, bytes: u32) {
-    #[cfg(target_os = "linux")]
-    if bytes > 0 {
-        let _ = SockRef::from(stream).set_tcp_notsent_lowat(bytes);
-    }
-}
-
-/// Throws away what the client still sends. To close a socket that has unread bytes
-/// resets it, and a reset can overtake the Close frame that says why.
-async fn read_to_end(stream: &TcpStream) {
-    while stream.readable().await.is_ok() {
-        match discard(stream) {
-            Ok(0) => return,
-            // As in `process`: a client must not keep the worker for itself.
-            Ok(_) => tokio::task::consume_budget().await,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-    }
-}
-
-/// Reads into a buffer that is gone before anything is awaited: what lives across an
-/// `.await` is part of every connection's task, idle ones included.
-fn discard(stream: &TcpStream) -> io::Result<usize> {
-    stream.try_read(&mut [0; READ_BYTES])
 }
 
 /// Why a connection is over.
@@ -141,6 +110,8 @@ pub(super) struct Connection {
     tick: Instant,
     /// Since when the first of what waits for the client does so.
     waits: Option<Instant>,
+    /// When this connection has to end because the server does.
+    turn: Option<Instant>,
     /// When to stop waiting for the client's part of the closing handshake.
     cut: Option<Instant>,
 }
@@ -171,6 +142,7 @@ impl Connection {
             tick: now + limits.ping_interval,
             limits,
             waits: None,
+            turn: None,
             cut: None,
         })
     }
@@ -218,8 +190,8 @@ impl Connection {
                         return end;
                     }
                 }
-                () = &mut stopping, if self.cut.is_none() => {
-                    self.close(outbox, Some((1001, "going away")));
+                () = &mut stopping, if self.turn.is_none() => {
+                    self.turn = Some(self.client.shared.turn());
                 }
             }
             if let ControlFlow::Break(end) = self.flush(outbox) {
@@ -231,7 +203,8 @@ impl Connection {
     /// When something is due, whatever happens before.
     fn deadline(&self) -> Instant {
         let session = self.session.deadline().filter(|_| self.cut.is_none());
-        [self.cut, self.stuck_at(), self.silent_at(), session]
+        let turn = self.turn.filter(|_| self.cut.is_none());
+        [self.cut, turn, self.stuck_at(), self.silent_at(), session]
             .into_iter()
             .flatten()
             .fold(self.tick, Instant::min)
@@ -249,7 +222,15 @@ impl Connection {
 
     /// Writes what waits and draws the conclusions.
     fn flush(&mut self, outbox: &Outbox) -> ControlFlow<End> {
+        // The server goes, which is not this client's fault: as long as it reads, it gets
+        // what it was promised.
+        let is_leaving = self.turn.is_some() && self.cut.is_some();
+        let waiting = if is_leaving { outbox.waiting() } else { 0 };
         let Ok(flush) = outbox.flush() else { return ControlFlow::Break(End::Lost) };
+        if is_leaving && outbox.waiting() < waiting {
+            self.cut = None;
+            self.start_cut();
+        }
         self.waits = match flush {
             Flush::All => None,
             Flush::Waits(since) => Some(since),
@@ -362,6 +343,9 @@ impl Connection {
         match self.overdue(now) {
             Some(Overdue::End(end)) => return ControlFlow::Break(end),
             Some(Overdue::Session) => self.close(outbox, Some((1008, "time is up"))),
+            None if self.cut.is_none() && self.turn.is_some_and(|turn| now >= turn) => {
+                self.close(outbox, Some((1001, "going away")));
+            }
             None => {}
         }
         if now >= self.tick {
@@ -398,13 +382,11 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, AtomicUsize};
-
     use async_trait::async_trait;
 
     use super::*;
     use crate::core::session::Client;
-    use crate::plugins::sink_ws::{Config, Dropped, fanout};
+    use crate::plugins::sink_ws::Config;
 
     struct Silent;
 
@@ -430,13 +412,7 @@ mod tests {
     /// What lives across an `.await`, such as a buffer, is paid for by every connection.
     #[tokio::test]
     async fn an_idle_connection_is_small() {
-        let shared = Arc::new(Shared {
-            config: Config::default(),
-            hub: fanout::Hub::default(),
-            next_id: AtomicU64::new(1),
-            connections: AtomicUsize::new(0),
-            dropped: Dropped::default(),
-        });
+        let shared = Arc::new(Shared::new(Config::default()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let connection = Connection::new(shared, stream, b"", Box::new(Silent));

@@ -16,19 +16,22 @@ mod model;
 mod outbox;
 mod queue;
 mod reader;
+mod socket;
 mod sync;
 mod wire;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::core::BoxError;
 use crate::core::admission::Admission;
 use crate::core::config::Check;
+use crate::core::drain::Turns;
 use crate::core::message::Message;
 use crate::core::plugin::{FromConfig, Jobs, Plugin, SinkCx};
 use crate::core::session::Session;
@@ -47,7 +50,10 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The sink.
 pub struct Ws {
     shared: Arc<Shared>,
+    /// Where messages are carried, to the very end.
     jobs: Jobs,
+    /// Where connections live, until they are told to end.
+    connections: Jobs,
 }
 
 /// What connections and publishers share.
@@ -57,6 +63,26 @@ struct Shared {
     next_id: AtomicU64,
     connections: AtomicUsize,
     dropped: Dropped,
+    /// When each connection has to end, once the server has begun to stop.
+    turns: OnceLock<Turns>,
+}
+
+impl Shared {
+    fn new(config: Config) -> Self {
+        Self {
+            config,
+            hub: Hub::default(),
+            next_id: AtomicU64::new(1),
+            connections: AtomicUsize::new(0),
+            dropped: Dropped::default(),
+            turns: OnceLock::new(),
+        }
+    }
+
+    /// When the connection that asks has to end.
+    fn turn(&self) -> Instant {
+        self.turns.get().map_or_else(Instant::now, Turns::next)
+    }
 }
 
 /// Messages that a subscriber should have got and did not, by reason.
@@ -94,8 +120,8 @@ impl Sink for Ws {
 
 impl LiveSink for Ws {
     fn accept(&self, upgrade: OnUpgrade, session: Box<dyn Session>) {
-        let (shared, jobs) = (self.shared.clone(), self.jobs.clone());
-        self.jobs.spawn(async move {
+        let (shared, jobs) = (self.shared.clone(), self.connections.clone());
+        self.connections.spawn(async move {
             let upgraded = match tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await {
                 Ok(Ok(upgraded)) => upgraded,
                 Ok(Err(error)) => return debug!(%error, "Connection lost before the upgrade"),
@@ -109,6 +135,11 @@ impl LiveSink for Ws {
             jobs.spawn(connection::run(connection, jobs.clone()));
         });
     }
+
+    fn drain(&self, over: Duration) {
+        let connections = self.shared.connections.load(Ordering::Relaxed);
+        self.shared.turns.get_or_init(|| Turns::new(over, connections));
+    }
 }
 
 impl FromConfig<SinkCx> for Ws {
@@ -119,16 +150,10 @@ impl FromConfig<SinkCx> for Ws {
     }
 
     async fn build(config: Config, cx: SinkCx) -> Result<Self, BoxError> {
-        let shared = Arc::new(Shared {
-            config,
-            hub: Hub::default(),
-            next_id: AtomicU64::new(1),
-            connections: AtomicUsize::new(0),
-            dropped: Dropped::default(),
-        });
-        let (report, jobs) = (shared.clone(), cx.jobs.clone());
+        let shared = Arc::new(Shared::new(config));
+        let (report, connections) = (shared.clone(), cx.connections.clone());
         cx.jobs.spawn(async move {
-            jobs.stopping().await;
+            connections.stopping().await;
             info!(
                 sink = cx.name,
                 connections = report.connections.load(Ordering::Relaxed),
@@ -139,6 +164,6 @@ impl FromConfig<SinkCx> for Ws {
                 "Closing WebSocket connections"
             );
         });
-        Ok(Self { shared, jobs: cx.jobs })
+        Ok(Self { shared, jobs: cx.jobs, connections: cx.connections })
     }
 }

@@ -106,6 +106,11 @@ impl Outbox {
         self.queue.lock().restart_clock(now);
     }
 
+    /// Bytes that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.lock().bytes()
+    }
+
     pub(super) fn state(&self) -> State {
         self.queue.lock().state()
     }

@@ -176,6 +176,11 @@ impl Queue {
         Ok(Flush::All)
     }
 
+    /// Bytes that are still to be written.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn state(&self) -> State {
         self.state
     }
