@@ -52,6 +52,22 @@ fn systemd_hears_when_the_server_is_ready_and_when_it_stops() {
     assert_eq!(systemd.heard(), "STOPPING=1\n");
 }
 
+/// What `systemctl reload` waits for.
+#[test]
+fn systemd_hears_when_a_reload_begins_and_ends() {
+    let (systemd, builder) = Systemd::over(Builder::notiflux());
+    let server = builder.start();
+    assert_eq!(systemd.heard(), "READY=1\n");
+    server.signal("HUP");
+    let (began, clock) = (systemd.heard(), rustix::time::ClockId::Monotonic);
+    let since = began.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().trim();
+    let now = rustix::time::clock_gettime(clock);
+    let now = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+    let age = now - since.parse::<i64>().unwrap();
+    assert!((0..10_000_000).contains(&age), "{age}");
+    assert_eq!(systemd.heard(), "READY=1\n");
+}
+
 /// What units with `WatchdogSec=` want to hear, again and again.
 #[test]
 fn systemd_hears_that_the_workers_are_alive_at_half_of_the_time_it_gives_them() {

@@ -39,6 +39,7 @@ mod oitc_legacy;
 mod oitc_outage;
 mod oitc_wire;
 mod relay;
+mod reload;
 mod rxjs;
 mod send;
 mod simulation;

@@ -5,6 +5,7 @@
 mod bench;
 mod config;
 mod docs;
+mod reload;
 mod run;
 mod send;
 mod token;

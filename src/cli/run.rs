@@ -1,16 +1,19 @@
 //! `pushmux run`: log, signals, the run time, the exit code.
 
+use std::future::pending;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::reload::{self, Filter};
 use super::{Common, Failure, print};
 use crate::core::config::{Log, LogFormat};
 use crate::core::inherited::Inherited;
@@ -30,7 +33,7 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
     let inherited = Inherited::take();
     let layers = common.layers(None);
     let plan = plan::check(&layers, plugins::ALL).plan()?;
-    let _log = start_log(&plan.log).map_err(Failure::misused)?;
+    let (_log, filter) = start_log(&plan.log).map_err(Failure::misused)?;
     bulkhead::tell_panics();
     raise_descriptor_limit();
     for note in layers.notes.iter().chain(&layers.shadowed()) {
@@ -45,7 +48,7 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
         .build()
         .map_err(Failure::failed)?;
     let inherited = inherited.map_err(Failure::misused)?;
-    let done = runtime.block_on(serve(plan, inherited));
+    let done = runtime.block_on(serve(plan, inherited, common, &filter));
     runtime.shutdown_timeout(LAST_WAIT);
     done
 }
@@ -58,7 +61,14 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(plan: Plan, inherited: Inherited) -> Result<(), Failure> {
+async fn serve(
+    plan: Plan,
+    inherited: Inherited,
+    common: &Common,
+    filter: &Filter,
+) -> Result<(), Failure> {
+    // Before anything else: it would end the process.
+    let mut hang_up = signal(SignalKind::hangup()).map_err(Failure::failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
     let built = tokio::select! {
@@ -81,29 +91,41 @@ async fn serve(plan: Plan, inherited: Inherited) -> Result<(), Failure> {
     for greeting in server.greetings() {
         print(&greeting)?;
     }
-    // The server's future holds the streams of signals until the first one came; the
-    // second one is for us.
-    let (first, mut came) = tokio::sync::oneshot::channel();
-    let second = async move {
-        next(&mut terminate, &mut interrupt).await;
+    let stopping = CancellationToken::new();
+    let signals = async {
+        tokio::select! {
+            () = next(&mut terminate, &mut interrupt) => {}
+            () = stopping.cancelled() => {}
+        }
         tell_systemd(&[NotifyState::Stopping]);
-        let _ = first.send(());
+        stopping.cancel();
         next(&mut terminate, &mut interrupt).await;
     };
-    let stop = async {
-        let _ = (&mut came).await;
+    let reloader = server.reloader();
+    let reloads = async {
+        let on_terminal = io::stderr().is_terminal();
+        while hang_up.recv().await.is_some() {
+            if on_terminal && !io::stderr().is_terminal() {
+                // Not a wish to reload: the window was closed, and nobody could stop us.
+                info!("The terminal has gone");
+                stopping.cancel();
+            }
+            reload::reload(common, &reloader, filter).await;
+        }
     };
     tokio::select! {
-        ended = server.run(stop) => {
+        ended = server.run(stopping.cancelled()) => {
             info!(in_time = ended, "Stopped");
             Ok(())
         }
-        () = second => Err(Failure::failed("stopped at once by a second signal")),
+        () = signals => Err(Failure::failed("stopped at once by a second signal")),
+        // A server that stops has no use for another configuration.
+        () = async { stopping.run_until_cancelled(reloads).await; pending().await } => Ok(()),
     }
 }
 
 /// For units of `Type=notify`; nothing where nobody asked for it.
-fn tell_systemd(states: &[NotifyState<'_>]) {
+pub(super) fn tell_systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "Cannot tell systemd");
     }
@@ -132,9 +154,11 @@ async fn next(
     info!(signal = name, "Signal received");
 }
 
-/// Starts the log. What it returns must live as long as anything is logged.
-fn start_log(log: &Log) -> Result<WorkerGuard, String> {
-    let registry = tracing_subscriber::registry().with(log.filter()?);
+/// Starts the log. What it returns must live as long as anything is logged, and can change
+/// what is.
+fn start_log(log: &Log) -> Result<(WorkerGuard, Filter), String> {
+    let (filter, handle) = reload::layer(log.filter()?);
+    let registry = tracing_subscriber::registry().with(filter);
     // A pipe that nobody reads must not stop the server: lines beyond the queue are lost.
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
@@ -148,5 +172,5 @@ fn start_log(log: &Log) -> Result<WorkerGuard, String> {
         }
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
-    started.map(|()| guard).map_err(|error| error.to_string())
+    started.map(|()| (guard, handle)).map_err(|error| error.to_string())
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -98,7 +99,7 @@ impl Listener {
     /// can take up. Then the port is closed, or left to who it was inherited from.
     pub(super) async fn accept(
         self,
-        settings: Arc<config::Server>,
+        settings: Arc<ArcSwap<config::Server>>,
         requests: Jobs,
         closing: CancellationToken,
     ) {
@@ -118,14 +119,14 @@ impl Listener {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        settings: &Arc<config::Server>,
+        settings: &ArcSwap<config::Server>,
         requests: &Jobs,
     ) {
-        let (routes, settings) = (self.routes.clone(), settings.clone());
+        let (routes, settings) = (self.routes.clone(), settings.load_full());
         requests.spawn(serve(stream, peer, routes, settings, requests.clone()));
     }
 
-    async fn accept_all(&self, settings: &Arc<config::Server>, requests: &Jobs) {
+    async fn accept_all(&self, settings: &ArcSwap<config::Server>, requests: &Jobs) {
         for accepted in 1_usize.. {
             // Behind everything that is ready to run, the connections just taken in among it:
             // when the process is behind, the rest of a wave waits in the kernel, where it

@@ -15,13 +15,16 @@ pub mod message;
 pub mod plan;
 pub mod plugin;
 pub mod protocol;
+pub mod reload;
 pub mod router;
 pub mod server;
 pub mod session;
 pub mod sink;
+mod stamp;
 pub mod stream;
 pub mod throttle;
 pub mod upgrade;
+mod workshop;
 
 /// A cause, whatever its type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,7 +1,7 @@
 //! The whole configuration, typed and checked: what `config check`, `config show` and
 //! `run` have in common.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use figment::value::{Dict, Value};
 
@@ -9,6 +9,7 @@ use super::config::{Draft, Fault, Faults, Layers, Listen, Log, Names, Server};
 use super::database;
 use super::message::Pattern;
 use super::plugin::{AuthBuild, Make, Plugin, ProtocolBuild, SinkBuild};
+use super::stamp::Stamp;
 
 /// The kinds of named tables, in the order they are built.
 const KINDS: [&str; 4] = ["database", "auth", "sink", "protocol"];
@@ -21,8 +22,19 @@ pub struct Plan {
     pub log: Log,
     pub(super) databases: Vec<(String, database::Config)>,
     pub(super) auth: Vec<(String, AuthBuild)>,
-    pub(super) sinks: Vec<(String, Vec<Pattern>, SinkBuild)>,
+    pub(super) sinks: Vec<PlannedSink>,
     pub(super) protocols: Vec<PlannedProtocol>,
+    /// What every table says, by its name, such as `auth.jwt`.
+    pub(super) stamps: BTreeMap<String, Stamp>,
+}
+
+/// A sink and the topics it takes.
+pub(super) struct PlannedSink {
+    pub name: String,
+    pub topics: Vec<Pattern>,
+    /// Whether it has clients.
+    pub is_live: bool,
+    pub build: SinkBuild,
 }
 
 /// A protocol and where it is served.
@@ -32,6 +44,33 @@ pub(super) struct PlannedProtocol {
     /// listener of `[server]`.
     pub listen: Option<(String, Listen)>,
     pub build: ProtocolBuild,
+}
+
+impl Plan {
+    /// What decides on the plugin of a table and does not stand in there.
+    fn inputs(&self, section: &str) -> Vec<u8> {
+        let (kind, name) = section.split_once('.').unwrap_or((section, ""));
+        let found = match kind {
+            "database" => {
+                let found = self.databases.iter().find(|(known, _)| known == name);
+                found.map(|(_, config)| config.inputs())
+            }
+            "auth" => {
+                let found = self.auth.iter().find(|(known, _)| known == name);
+                found.map(|(_, build)| build.inputs.clone())
+            }
+            "sink" => {
+                let found = self.sinks.iter().find(|sink| sink.name == name);
+                found.map(|sink| sink.build.inputs.clone())
+            }
+            "protocol" => {
+                let found = self.protocols.iter().find(|protocol| protocol.name == name);
+                found.map(|protocol| protocol.build.inputs.clone())
+            }
+            _ => None,
+        };
+        found.unwrap_or_default()
+    }
 }
 
 /// What a check found out.
@@ -78,8 +117,15 @@ pub fn check(layers: &Layers, plugins: &[Plugin]) -> Checked {
     log.check(&mut draft.check());
     effective.insert("log".into(), table.into());
 
-    let mut plan =
-        Plan { server, log, databases: vec![], auth: vec![], sinks: vec![], protocols: vec![] };
+    let mut plan = Plan {
+        server,
+        log,
+        databases: vec![],
+        auth: vec![],
+        sinks: vec![],
+        protocols: vec![],
+        stamps: BTreeMap::new(),
+    };
     names.shared = Listen::new(&plan.server.host, plan.server.port);
     names.stop = (plan.server.shutdown_timeout, plan.server.drain_spread);
     name(&tables.plugins, plugins, &mut names);
@@ -99,6 +145,7 @@ pub fn check(layers: &Layers, plugins: &[Plugin]) -> Checked {
             "nothing to serve: no [protocol.…] is configured; add one to config.toml or choose a profile, such as --profile notiflux or --profile demo",
         ));
     }
+    plan.stamps = stamps(layers, &effective, &plan);
     // What a broken line leaves behind is no fault of its own.
     let broken: HashSet<_> =
         faults.iter().filter(|f| f.key.is_empty()).filter_map(|f| f.line).collect();
@@ -108,6 +155,28 @@ pub fn check(layers: &Layers, plugins: &[Plugin]) -> Checked {
     // In the order of the file; what has no line keeps its place in front.
     faults.sort_by_key(|fault| fault.line);
     Checked { plan, effective, faults }
+}
+
+/// What every table says.
+fn stamps(layers: &Layers, effective: &toml::Table, plan: &Plan) -> BTreeMap<String, Stamp> {
+    let mut stamps = BTreeMap::new();
+    let nothing = Dict::new();
+    let mut add = |section: String, table: &toml::Value| {
+        let written = layers.table(&section).unwrap_or(&nothing);
+        if let Some(table) = table.as_table() {
+            let stamp = Stamp::new(table, written, &plan.inputs(&section));
+            stamps.insert(section, stamp);
+        }
+    };
+    for (kind, value) in effective {
+        match value.as_table() {
+            Some(tables) if KINDS.contains(&kind.as_str()) => {
+                tables.iter().for_each(|(name, table)| add(format!("{kind}.{name}"), table));
+            }
+            _ => add(kind.clone(), value),
+        }
+    }
+    stamps
 }
 
 /// The tables as they were written, sorted by what they configure.
@@ -225,7 +294,7 @@ fn add(
             let build = make(&mut draft);
             plan.protocols.push(PlannedProtocol { name: name.to_owned(), listen, build });
         }
-        Make::Sink { draft: make, .. } => {
+        Make::Sink { draft: make, live: is_live } => {
             let texts: Vec<String> = draft.take("topics", vec!["*".to_owned()]);
             let mut patterns = Vec::new();
             for (index, text) in texts.iter().enumerate() {
@@ -235,7 +304,8 @@ fn add(
                 }
             }
             draft.effective.insert("topics".into(), texts.into());
-            plan.sinks.push((name.to_owned(), patterns, make(&mut draft)));
+            let (name, build) = (name.to_owned(), make(&mut draft));
+            plan.sinks.push(PlannedSink { name, topics: patterns, is_live, build });
         }
     }
 }

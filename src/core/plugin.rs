@@ -5,6 +5,7 @@
 //! [`Jobs`] it was given). There is no registry but the `const` list in
 //! `plugins::ALL`: it can be read, and it is tested as data.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -40,12 +41,45 @@ pub(super) enum Make {
     Protocol(fn(&mut Draft<'_>) -> ProtocolBuild),
 }
 
-/// A checked configuration that waits to become a `T`.
-pub(super) type Build<Cx, T> =
-    Box<dyn FnOnce(Cx) -> Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>> + Send>;
+/// A checked configuration that waits to become a `T`, or to be taken over by one that runs.
+pub(super) struct Build<Cx, T> {
+    /// The plugin's own type of configuration.
+    config: Box<dyn Any + Send>,
+    make: Maker<Cx, T>,
+    /// See [`FromConfig::LIVE_KEYS`].
+    pub live_keys: &'static [&'static str],
+    /// See [`FromConfig::inputs`].
+    pub inputs: Vec<u8>,
+}
+
+type Maker<Cx, T> = Box<dyn FnOnce(Box<dyn Any + Send>, Cx) -> Made<T> + Send>;
+type Made<T> = Pin<Box<dyn Future<Output = Result<Running<T>, BoxError>> + Send>>;
+
+/// A plugin that was built.
+pub(super) struct Running<T> {
+    pub it: T,
+    /// Takes a configuration of the plugin's own type over.
+    reload: Box<dyn Fn(Box<dyn Any + Send>) + Send + Sync>,
+}
+
 pub(super) type AuthBuild = Build<AuthCx, Arc<dyn AuthProvider>>;
 pub(super) type SinkBuild = Build<SinkCx, BuiltSink>;
 pub(super) type ProtocolBuild = Build<ProtocolCx, Arc<dyn Protocol>>;
+
+impl<Cx, T> Build<Cx, T> {
+    /// Makes the plugin.
+    pub(super) async fn build(self, cx: Cx) -> Result<Running<T>, BoxError> {
+        (self.make)(self.config, cx).await
+    }
+}
+
+impl<T> Running<T> {
+    /// Has the plugin take a configuration over. One of another type of plugin is ignored:
+    /// `type` needs a restart.
+    pub(super) fn reload<Cx>(&self, new: Build<Cx, T>) {
+        (self.reload)(new.config);
+    }
+}
 
 /// A sink, and the same sink as a live one if it is.
 pub(super) struct BuiltSink {
@@ -107,17 +141,55 @@ where
 {
     let config: P::Config = draft.typed();
     P::check(&config, &mut draft.check());
-    Box::new(move |cx| Box::pin(async move { Ok(finish(Arc::new(P::build(config, cx).await?))) }))
+    let inputs = P::inputs(&config);
+    Build {
+        config: Box::new(config),
+        make: Box::new(move |config, cx| Box::pin(make::<P, Cx, T>(config, cx, finish))),
+        live_keys: P::LIVE_KEYS,
+        inputs,
+    }
+}
+
+async fn make<P: FromConfig<Cx> + 'static, Cx, T>(
+    config: Box<dyn Any + Send>,
+    cx: Cx,
+    finish: fn(Arc<P>) -> T,
+) -> Result<Running<T>, BoxError> {
+    // Put there by `builder`, which knew the type.
+    let config = config.downcast::<P::Config>().map_err(|_| "another plugin's configuration")?;
+    let plugin = Arc::new(P::build(*config, cx).await?);
+    let it = finish(plugin.clone());
+    let reload = Box::new(move |config: Box<dyn Any + Send>| {
+        if let Ok(config) = config.downcast::<P::Config>() {
+            plugin.reload(*config);
+        }
+    });
+    Ok(Running { it, reload })
 }
 
 /// Makes a plugin from its own table.
 pub trait FromConfig<Cx>: Sized + Send + Sync {
     /// The plugin's keys, each with a default, so that the example file and
     /// `config show` can list them. Use `#[serde(default, deny_unknown_fields)]`.
-    type Config: DeserializeOwned + Serialize + Default + Send;
+    type Config: DeserializeOwned + Serialize + Default + Send + 'static;
+
+    /// Keys that [`Self::reload`] puts in force while the plugin runs; of others that changed
+    /// a reload says that they need a restart. Only for sinks with clients and for protocols:
+    /// auth providers and other sinks are replaced as a whole, and have nothing to do.
+    const LIVE_KEYS: &'static [&'static str] = &[];
 
     /// Reports everything that types cannot: ranges, references, unreadable files.
     fn check(_config: &Self::Config, _check: &mut Check<'_>) {}
+
+    /// What decides on the plugin and does not stand in its table, such as the content of a
+    /// file that is named there: a reload replaces the plugin when this is another one.
+    fn inputs(_config: &Self::Config) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Takes over [`Self::LIVE_KEYS`] of a configuration without a fault. Nothing else of it
+    /// counts. No client may notice, but by what the keys are for.
+    fn reload(&self, _config: Self::Config) {}
 
     /// Makes the plugin. Only called when no fault was found anywhere.
     ///
@@ -219,6 +291,16 @@ impl Jobs {
     /// Resolves when the server has begun to stop.
     pub fn stopping(&self) -> tokio_util::sync::WaitForCancellationFuture<'_> {
         self.stop.cancelled()
+    }
+
+    /// Jobs that can be told to stop earlier than these.
+    pub(super) fn child(&self) -> Self {
+        Self { tracker: self.tracker.clone(), stop: self.stop.child_token() }
+    }
+
+    /// Tells the tasks of a child to stop. Whoever waits for its parent waits for them.
+    pub(super) fn retire(&self) {
+        self.stop.cancel();
     }
 
     /// Tells every task to stop.

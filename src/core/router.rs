@@ -3,25 +3,34 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
+
 use super::admission::{Admission, Room};
 use super::bulkhead::Bulkhead;
 use super::message::{Message, Pattern, Publication, Topic};
 use super::sink::{Delivery, Receipt, Sink};
 
-/// The way from protocols to sinks. Made once, then read only.
+/// The way from protocols to sinks.
 pub struct Router {
-    routes: Vec<Route>,
+    /// Looked at with each message, replaced as a whole by a reload.
+    routes: ArcSwap<Vec<Route>>,
     published: AtomicU64,
     room: Room,
 }
 
-struct Route {
+/// A sink, and what it takes.
+pub(super) struct Route {
     topics: Vec<Pattern>,
     sink: Arc<dyn Sink>,
     bulkhead: Arc<Bulkhead>,
 }
 
 impl Route {
+    /// To a sink that takes every topic one of `topics` matches.
+    pub(super) fn new(topics: Vec<Pattern>, sink: Arc<dyn Sink>, bulkhead: Arc<Bulkhead>) -> Self {
+        Self { topics, sink, bulkhead }
+    }
+
     /// A message that a faulty sink lost, or is not asked about, is dropped once.
     fn deliver(&self, message: &Arc<Message>, admission: &Admission) -> Receipt {
         let lost = || Receipt::from(Delivery { accepted: 0, dropped: 1 });
@@ -36,17 +45,13 @@ impl Route {
 impl Router {
     /// With room for messages of so many bytes on their way at a time.
     pub(super) fn new(bytes: u32) -> Self {
-        Self { routes: Vec::new(), published: AtomicU64::new(0), room: Room::new(bytes) }
+        Self { routes: ArcSwap::default(), published: AtomicU64::new(0), room: Room::new(bytes) }
     }
 
-    /// Adds a sink that takes every topic one of `topics` matches.
-    pub(super) fn add(
-        &mut self,
-        topics: Vec<Pattern>,
-        sink: Arc<dyn Sink>,
-        bulkhead: Arc<Bulkhead>,
-    ) {
-        self.routes.push(Route { topics, sink, bulkhead });
+    /// Has messages take other routes from now on. What is returned is in use as long as a
+    /// message is on one of the old ones.
+    pub(super) fn replace(&self, routes: Vec<Route>) -> Arc<Vec<Route>> {
+        self.routes.swap(Arc::new(routes))
     }
 
     /// Room for messages of so many bytes in all. Waits while too much is on its way, which
@@ -70,7 +75,7 @@ impl Router {
         let id = self.published.fetch_add(1, Ordering::Relaxed) + 1;
         let message = Arc::new(Message { id, topic, audience, frame, data });
         let mut total = Receipt::default();
-        for route in &self.routes {
+        for route in self.routes.load().iter() {
             if route.topics.iter().any(|pattern| pattern.matches(&message.topic)) {
                 total += route.deliver(&message, admission);
             }
@@ -82,7 +87,7 @@ impl Router {
     /// line, for example through a relay to a phone.
     pub fn reaches_offline(&self, topic: &Topic) -> bool {
         let takes = |route: &&Route| route.topics.iter().any(|pattern| pattern.matches(topic));
-        self.routes.iter().filter(takes).any(|route| route.sink.reaches_offline(topic))
+        self.routes.load().iter().filter(takes).any(|route| route.sink.reaches_offline(topic))
     }
 }
 
@@ -101,11 +106,12 @@ mod tests {
 
     #[tokio::test]
     async fn only_matching_sinks_are_asked_and_their_answers_are_summed() {
-        let mut router = Router::new(1);
-        let bulkhead = || Arc::new(Bulkhead::new("sink.x".into()));
-        router.add(vec![Pattern::parse("a/*").unwrap()], Arc::new(Count(1)), bulkhead());
-        router.add(vec![Pattern::parse("*").unwrap()], Arc::new(Count(10)), bulkhead());
-        router.add(vec![], Arc::new(Count(100)), bulkhead());
+        let router = Router::new(1);
+        let route = |patterns: &[&str], count| {
+            let topics = patterns.iter().map(|text| Pattern::parse(text).unwrap()).collect();
+            Route::new(topics, Arc::new(Count(count)), Arc::new(Bulkhead::new("sink.x".into())))
+        };
+        router.replace(vec![route(&["a/*"], 1), route(&["*"], 10), route(&[], 100)]);
         let publish = |instance| {
             let publication = Publication::new(Topic::new(instance, "x"), "m");
             router.publish(publication, &Admission::default()).settled()

@@ -5,33 +5,34 @@
 //! listeners close, requests in flight end, then WebSocket connections one after the other,
 //! then everything else, all under one deadline; a second signal ends at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::BoxError;
-use super::auth::{AuthProvider, Guarded};
-use super::bulkhead::Bulkhead;
+use super::auth::AuthProvider;
 use super::config::{self, Listen};
-use super::database::Database;
 use super::drain::Draining;
 use super::inherited::{Inherited, InheritedError};
 use super::listener::Listener;
-use super::plan::{Plan, PlannedProtocol};
-use super::plugin::{AuthCx, Databases, Jobs, ProtocolCx, SinkCx};
+use super::plan::{Plan, PlannedProtocol, PlannedSink};
+use super::plugin::{Databases, Jobs, ProtocolCx};
 use super::protocol::Protocol;
+use super::reload::{AuthSlot, InForce, Reloader, Replaceable, SinkSlot};
 use super::router::Router;
 use super::sink::LiveSink;
+use super::workshop::Workshop;
 
 /// A server that listens and has not begun to serve.
 pub struct Server {
-    settings: config::Server,
+    settings: Arc<ArcSwap<config::Server>>,
     router: Arc<Router>,
     /// The shared one first, if there is one.
     listeners: Vec<Listener>,
@@ -40,6 +41,7 @@ pub struct Server {
     connections: Jobs,
     jobs: Jobs,
     draining: Draining,
+    reloader: Reloader,
 }
 
 /// Why a server did not start.
@@ -68,6 +70,12 @@ pub enum StartError {
     Inherited(#[from] InheritedError),
 }
 
+impl StartError {
+    pub(super) fn plugin(kind: &str, name: &str, source: impl Into<BoxError>) -> Self {
+        Self::Plugin { section: format!("{kind}.{name}"), source: source.into() }
+    }
+}
+
 impl Server {
     /// Builds every plugin and binds every port that was not inherited.
     ///
@@ -75,62 +83,66 @@ impl Server {
     /// The first plugin that could not be built, the first port that could not be had, or
     /// those that were handed over for nothing.
     pub async fn build(plan: Plan, inherited: Inherited) -> Result<Self, StartError> {
-        let failed = |kind: &str, name: &str| {
-            let section = format!("{kind}.{name}");
-            |source| StartError::Plugin { section, source }
-        };
         let (jobs, connections) = (Jobs::default(), Jobs::default());
-        let mut databases = HashMap::new();
-        for (name, config) in plan.databases {
-            let database = Database::open(&name, &config);
-            let failed = failed("database", &name);
-            databases.insert(name, database.map_err(|error| failed(error.into()))?);
-        }
-        let databases = Databases(Arc::new(databases));
-        let mut auth = HashMap::new();
+        let databases = Databases::default();
+        let (own, clients) = (jobs.clone(), connections.clone());
+        let mut workshop = Workshop { jobs: own, connections: clients, databases };
+        workshop.open(plan.databases)?;
+        let (mut auth, mut auth_slots) = (HashMap::new(), HashMap::new());
         for (name, build) in plan.auth {
-            let (jobs, databases) = (jobs.clone(), databases.clone());
-            let cx = AuthCx { name: name.clone(), jobs, databases };
-            let provider = build(cx).await.map_err(failed("auth", &name))?;
-            let bulkhead = Arc::new(Bulkhead::new(format!("auth.{name}")));
-            let guarded: Arc<dyn AuthProvider> = Arc::new(Guarded { provider, bulkhead });
-            auth.insert(name, guarded);
+            let (provider, jobs) = workshop.auth(&name, build).await?;
+            let handle = Arc::new(Replaceable::new(provider));
+            auth.insert(name.clone(), handle.clone() as Arc<dyn AuthProvider>);
+            auth_slots.insert(name, AuthSlot { handle, jobs });
         }
-        let mut router = Router::new(plan.server.max_publishing_bytes);
-        let mut live_sinks = HashMap::new();
-        for (name, topics, build) in plan.sinks {
-            let (jobs, databases) = (jobs.clone(), databases.clone());
-            let connections = connections.clone();
-            let cx = SinkCx { name: name.clone(), jobs, connections, databases };
-            let built = build(cx).await.map_err(failed("sink", &name))?;
-            let bulkhead = Arc::new(Bulkhead::new(format!("sink.{name}")));
-            router.add(topics, built.sink, bulkhead);
-            if let Some(live) = built.live {
-                live_sinks.insert(name, live);
+        let router = Arc::new(Router::new(plan.server.max_publishing_bytes));
+        let (mut live_sinks, mut sinks) = (HashMap::new(), BTreeMap::new());
+        for PlannedSink { name, topics, build, .. } in plan.sinks {
+            let slot = SinkSlot::new(&name, topics, workshop.sink(&name, build).await?);
+            if let Some(live) = slot.live() {
+                live_sinks.insert(name.clone(), live.clone());
             }
+            sinks.insert(name, slot);
         }
-        let (router, auth) = (Arc::new(router), Arc::new(auth));
-        let live_sinks = Arc::new(live_sinks);
-        let mut places = Places::default();
+        router.replace(sinks.values().map(SinkSlot::route).collect());
+        let (auth, live_sinks) = (Arc::new(auth), Arc::new(live_sinks));
+        let (mut places, mut protocols) = (Places::default(), HashMap::new());
         for PlannedProtocol { name, listen, build } in plan.protocols {
             let cx = ProtocolCx {
                 name: name.clone(),
                 router: router.clone(),
                 body_timeout: plan.server.body_timeout,
                 jobs: jobs.clone(),
-                databases: databases.clone(),
+                databases: workshop.databases.clone(),
                 auth: auth.clone(),
                 live_sinks: live_sinks.clone(),
             };
-            let protocol = build(cx).await.map_err(failed("protocol", &name))?;
-            places.add(listen, (name, protocol));
+            let running = build.build(cx).await;
+            let running = running.map_err(|error| StartError::plugin("protocol", &name, error))?;
+            places.add(listen, (name.clone(), running.it.clone()));
+            protocols.insert(name, running);
         }
         let listeners = places.bind(&plan.server, inherited).await?;
         for listener in &listeners {
             listener.protocols.iter().for_each(|(_, it)| it.listening(listener.address));
         }
-        let (settings, draining) = (plan.server, Draining::default());
-        Ok(Self { settings, router, listeners, live_sinks, connections, jobs, draining })
+        let settings = Arc::new(ArcSwap::from_pointee(plan.server));
+        let reloader = Reloader::new(InForce {
+            workshop,
+            stamps: plan.stamps,
+            settings: settings.clone(),
+            auth: auth_slots,
+            sinks,
+            protocols,
+            router: router.clone(),
+        });
+        let draining = Draining::default();
+        Ok(Self { settings, router, listeners, live_sinks, connections, jobs, draining, reloader })
+    }
+
+    /// Takes new configurations over while this server runs.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Each address that is listened on, with the port the system chose for 0, whether it
@@ -161,8 +173,8 @@ impl Server {
     /// Serves until `stop` resolves, then drains within `server.shutdown_timeout`.
     /// True when everything ended in time.
     pub async fn run(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { settings, router, listeners, live_sinks, connections, jobs, draining } = self;
-        let settings = Arc::new(settings);
+        let Self { settings, router, listeners, live_sinks, connections, jobs, draining, .. } =
+            self;
         let requests = Jobs::default();
         // Tasks of their own, so that workers take connections in, not the thread that waits
         // for signals.
@@ -187,6 +199,7 @@ impl Server {
             tasks = jobs.running(),
             "Stopping"
         );
+        let settings = settings.load_full();
         let drained = tokio::time::timeout(settings.shutdown_timeout, async {
             // Requests first: what they publish must still find its receivers. Not for all
             // of the time, so that the receivers get the rest.

@@ -164,6 +164,14 @@ impl Layers {
         &self.values
     }
 
+    /// A table as it was written, such as `auth.jwt`.
+    pub(super) fn table(&self, section: &str) -> Option<&Dict> {
+        match find(&self.values, section)? {
+            Value::Dict(_, dict) => Some(dict),
+            _ => None,
+        }
+    }
+
     /// Faults found while reading.
     pub(super) fn faults(&self) -> &[Fault] {
         &self.faults

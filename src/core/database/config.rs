@@ -67,6 +67,13 @@ impl Config {
         }
     }
 
+    /// What `cnf` says at the moment.
+    pub(in crate::core) fn inputs(&self) -> Vec<u8> {
+        let from_file = self.url.expose().is_empty();
+        let url = if from_file { self.url().ok() } else { None };
+        url.map_or_else(Vec::new, |url| url.expose().as_bytes().to_vec())
+    }
+
     /// Whether the data base lives in the memory of this process.
     pub(super) fn is_in_memory(&self) -> bool {
         let url = self.url.expose();

@@ -57,6 +57,12 @@ impl FromConfig<AuthCx> for Jwt {
         config.check(check);
     }
 
+    /// The keys themselves, which may be in files.
+    fn inputs(config: &Config) -> Vec<u8> {
+        let keys = config.public_key.load().unwrap_or_default();
+        keys.into_iter().map(|key| key.fingerprint).collect::<String>().into_bytes()
+    }
+
     async fn build(config: Config, cx: AuthCx) -> Result<Self, BoxError> {
         let mut keys = config.public_key.load()?;
         let pair = if config.generate { Some(KeyPair::generate()?) } else { None };

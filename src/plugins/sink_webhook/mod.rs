@@ -58,6 +58,11 @@ impl FromConfig<SinkCx> for Webhook {
         config.check(check);
     }
 
+    /// Certificates are in a file.
+    fn inputs(config: &Config) -> Vec<u8> {
+        std::fs::read(&config.ca_file).unwrap_or_default()
+    }
+
     async fn build(config: Config, cx: SinkCx) -> Result<Self, BoxError> {
         if !config.verify_tls {
             let key = format!("sink.{}.verify_tls", cx.name);

@@ -48,7 +48,7 @@ pub(super) async fn run(mut connection: Box<Connection>, jobs: Jobs) {
     });
     debug!(reason = ?end, "WebSocket connection ended");
     // Who is being sent away had that time already, or a part of it.
-    let linger = connection.client.shared.config.close_timeout;
+    let linger = connection.client.shared.config.load().close_timeout;
     let until = connection.cut.unwrap_or_else(|| Instant::now() + linger);
     if end == End::Stuck {
         // The client is not going to take what the kernel still has for it, which is let go of
@@ -127,11 +127,11 @@ impl Connection {
         // tokio keeps the waker of the task that read the socket last, and with it the whole
         // task, until another one waits in its place.
         let _ = stream.poll_read_ready(&mut Context::from_waker(Waker::noop()));
-        limit_unsent(&stream, shared.config.send_buffer_bytes);
+        limit_unsent(&stream, shared.config.load().send_buffer_bytes);
         let limits = session.limits();
         shared.connections.fetch_add(1, Ordering::Relaxed);
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let outbox = Arc::new(Outbox::new(id, stream, &shared.config, limits.ending));
+        let outbox = Arc::new(Outbox::new(id, stream, shared.policy.clone(), limits.ending));
         let now = Instant::now();
         Box::new(Self {
             reader: Reader::new(early, limits.max_message_bytes),
@@ -212,7 +212,7 @@ impl Connection {
 
     /// When what waits has waited too long.
     fn stuck_at(&self) -> Option<Instant> {
-        self.waits.map(|since| since + self.client.shared.config.write_timeout)
+        self.waits.map(|since| since + self.client.shared.config.load().write_timeout)
     }
 
     /// When the client has been silent for too long. Only who was asked can fail to answer.
@@ -317,7 +317,7 @@ impl Connection {
         self.heard = now;
         outbox.restart_clock(now);
         self.waits = self.waits.map(|_| now);
-        let timeout = self.client.shared.config.close_timeout;
+        let timeout = self.client.shared.config.load().close_timeout;
         self.cut = self.cut.map(|_| now + timeout);
     }
 
@@ -366,7 +366,7 @@ impl Connection {
     }
 
     fn start_cut(&mut self) {
-        let timeout = self.client.shared.config.close_timeout;
+        let timeout = self.client.shared.config.load().close_timeout;
         self.cut.get_or_insert_with(|| Instant::now() + timeout);
     }
 

@@ -100,7 +100,7 @@ async fn carry(shared: &Shared, room: &Room) {
     let carrier = room.lane.carrier();
     loop {
         tokio::task::yield_now().await;
-        if !carrier.take(&mut parcels, fits(shared.config.queue_messages)) {
+        if !carrier.take(&mut parcels, fits(shared.config.load().queue_messages)) {
             return;
         }
         // After the parcels were taken, so that everybody is visited who joined before one

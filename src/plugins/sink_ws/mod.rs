@@ -14,6 +14,7 @@ mod member;
 #[cfg(test)]
 mod model;
 mod outbox;
+mod policy;
 mod queue;
 mod reader;
 mod socket;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -41,6 +43,7 @@ use crate::core::stream::into_tcp;
 pub use config::{Config, WhenFull};
 use connection::Connection;
 use fanout::Hub;
+use policy::Policy;
 
 pub(super) const PLUGIN: Plugin = Plugin::live_sink::<Ws>("ws");
 
@@ -58,7 +61,9 @@ pub struct Ws {
 
 /// What connections and publishers share.
 struct Shared {
-    config: Config,
+    config: ArcSwap<Config>,
+    /// What of it every message for every client needs.
+    policy: Arc<Policy>,
     hub: Hub,
     next_id: AtomicU64,
     connections: AtomicUsize,
@@ -70,7 +75,8 @@ struct Shared {
 impl Shared {
     fn new(config: Config) -> Self {
         Self {
-            config,
+            policy: Arc::new(Policy::new(&config)),
+            config: ArcSwap::from_pointee(config),
             hub: Hub::default(),
             next_id: AtomicU64::new(1),
             connections: AtomicUsize::new(0),
@@ -145,8 +151,25 @@ impl LiveSink for Ws {
 impl FromConfig<SinkCx> for Ws {
     type Config = Config;
 
+    /// All of them.
+    const LIVE_KEYS: &'static [&'static str] = &[
+        "queue_messages",
+        "queue_bytes",
+        "when_full",
+        "send_buffer_bytes",
+        "write_timeout",
+        "close_timeout",
+    ];
+
     fn check(config: &Config, check: &mut Check<'_>) {
         config.check(check);
+    }
+
+    /// Connections look up what they need when they need it. `send_buffer_bytes` was told to
+    /// the kernel, and counts for the next ones.
+    fn reload(&self, config: Config) {
+        self.shared.policy.set(&config);
+        self.shared.config.store(Arc::new(config));
     }
 
     async fn build(config: Config, cx: SinkCx) -> Result<Self, BoxError> {

@@ -4,7 +4,7 @@
 //! non-blocking write at most. What does not go out at once waits in the [`Queue`].
 
 use std::io::{self, IoSlice};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -13,8 +13,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::config::{Config, WhenFull};
-use super::queue::{Bounds, Flush, Offer, Queue, Refused, Socket, State};
+use super::config::WhenFull;
+use super::policy::Policy;
+use super::queue::{Flush, Offer, Queue, Refused, Socket, State};
 use super::wire;
 use crate::core::session::{Device, Ending};
 
@@ -31,8 +32,7 @@ pub(super) struct Outbox {
     pub(super) wake: Notify,
     queue: Mutex<Queue>,
     ending: Ending,
-    bounds: Bounds,
-    when_full: WhenFull,
+    policy: Arc<Policy>,
 }
 
 impl Socket for TcpStream {
@@ -46,12 +46,7 @@ impl Socket for TcpStream {
 }
 
 impl Outbox {
-    pub(super) fn new(id: u64, stream: TcpStream, config: &Config, ending: Ending) -> Self {
-        let bounds = Bounds {
-            messages: config.queue_messages,
-            bytes: config.queue_bytes,
-            oldest_goes: config.when_full == WhenFull::DropOldest,
-        };
+    pub(super) fn new(id: u64, stream: TcpStream, policy: Arc<Policy>, ending: Ending) -> Self {
         Self {
             id,
             device: OnceLock::new(),
@@ -59,16 +54,15 @@ impl Outbox {
             ending,
             wake: Notify::new(),
             queue: Mutex::new(Queue::default()),
-            bounds,
-            when_full: config.when_full,
+            policy,
         }
     }
 
     /// Takes messages for this connection, or says why not. Never waits.
     pub(super) fn offer(&self, batch: &Batch) -> Offer {
         let mut queue = self.queue.lock();
-        let mut offer = queue.offer(batch, &self.stream, self.bounds);
-        if offer.refused == Some(Refused::Full) && self.when_full == WhenFull::Disconnect {
+        let mut offer = queue.offer(batch, &self.stream, self.policy.bounds());
+        if offer.refused == Some(Refused::Full) && self.policy.when_full() == WhenFull::Disconnect {
             // What it has not got so far it gets, if it reads before it is cut off.
             queue.end(self.farewell(Some(SLOW)));
             offer.wake = true;

@@ -1,0 +1,83 @@
+//! SIGHUP: another look at the configuration while the server runs.
+
+use sd_notify::NotifyState;
+use tracing::{error, info, warn};
+use tracing_subscriber::{EnvFilter, Registry};
+
+use super::Common;
+use super::run::tell_systemd;
+use crate::core::chain;
+use crate::core::config::Layers;
+use crate::core::plan::{self, Plan};
+use crate::core::reload::Reloader;
+use crate::plugins;
+
+/// What decides on what is logged.
+pub(super) type Filter = tracing_subscriber::reload::Handle<EnvFilter, Registry>;
+
+/// A filter that can be changed, and how.
+pub(super) fn layer(
+    filter: EnvFilter,
+) -> (tracing_subscriber::reload::Layer<EnvFilter, Registry>, Filter) {
+    tracing_subscriber::reload::Layer::new(filter)
+}
+
+/// Reads file and environment again and puts in force what it can. With any fault everything
+/// stays as it is, and the log says what is wrong.
+pub(super) async fn reload(common: &Common, reloader: &Reloader, filter: &Filter) {
+    info!("Reloading the configuration");
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_systemd(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "Cannot read the clock"),
+    }
+    if let Some((layers, plan)) = read(common.clone()).await {
+        put_in_force(&layers, plan, reloader, filter).await;
+    } else {
+        warn!("The configuration has faults: the one before stays in force");
+    }
+    tell_systemd(&[NotifyState::Ready]);
+}
+
+/// The configuration as it stands by now; none when it has faults.
+async fn read(common: Common) -> Option<(Layers, Plan)> {
+    // Files may be on another machine.
+    let read = tokio::task::spawn_blocking(move || {
+        let layers = common.layers(None);
+        let plan = plan::check(&layers, plugins::ALL).plan();
+        (layers, plan)
+    });
+    match read.await {
+        Ok((layers, Ok(plan))) => Some((layers, plan)),
+        Ok((_, Err(faults))) => {
+            faults.0.iter().for_each(|fault| error!("{fault}"));
+            None
+        }
+        Err(error) => {
+            error!(%error, "Cannot read the configuration");
+            None
+        }
+    }
+}
+
+async fn put_in_force(layers: &Layers, plan: Plan, reloader: &Reloader, filter: &Filter) {
+    for note in layers.notes.iter().chain(&layers.shadowed()) {
+        warn!("{note}");
+    }
+    let level = plan.log.filter();
+    match reloader.reload(plan).await {
+        Ok(kept) => {
+            for key in &kept {
+                warn!(key, "Needs a restart: what it was before stays in force");
+            }
+            // It was checked, and the log goes on as long as this does.
+            if let Ok(level) = level {
+                let _ = filter.reload(level);
+            }
+            info!(need_a_restart = kept.len(), "The configuration is in force");
+        }
+        Err(error) => error!(
+            error = chain(&error),
+            "Cannot put the configuration in force: the one before stays"
+        ),
+    }
+}

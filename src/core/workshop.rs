@@ -1,0 +1,82 @@
+//! Makes auth providers and sinks: the same way at start and for a reload.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::auth::{AuthProvider, Guarded};
+use super::bulkhead::Bulkhead;
+use super::database::{self, Database};
+use super::plugin::{AuthBuild, AuthCx, BuiltSink, Databases, Jobs, Running, SinkBuild, SinkCx};
+use super::server::StartError;
+
+/// What plugins are given that others need as well.
+#[derive(Clone)]
+pub(super) struct Workshop {
+    pub jobs: Jobs,
+    /// Connections of live sinks.
+    pub connections: Jobs,
+    pub databases: Databases,
+}
+
+impl Workshop {
+    /// Opens those data bases that are not open yet.
+    pub(super) fn open(
+        &mut self,
+        configs: Vec<(String, database::Config)>,
+    ) -> Result<(), StartError> {
+        let mut databases: HashMap<_, _> = (*self.databases.0).clone();
+        for (name, config) in configs {
+            if databases.contains_key(&name) {
+                continue;
+            }
+            let database = Database::open(&name, &config)
+                .map_err(|error| StartError::plugin("database", &name, error))?;
+            databases.insert(name, database);
+        }
+        self.databases.0 = Arc::new(databases);
+        Ok(())
+    }
+
+    /// A provider, and the jobs that are its own.
+    pub(super) async fn auth(
+        &self,
+        name: &str,
+        build: AuthBuild,
+    ) -> Result<(Arc<dyn AuthProvider>, Jobs), StartError> {
+        let jobs = self.jobs.child();
+        let databases = self.databases.clone();
+        let cx = AuthCx { name: name.to_owned(), jobs: jobs.clone(), databases };
+        match build.build(cx).await {
+            Ok(running) => {
+                let bulkhead = Arc::new(Bulkhead::new(format!("auth.{name}")));
+                Ok((Arc::new(Guarded { provider: running.it, bulkhead }), jobs))
+            }
+            Err(error) => {
+                jobs.retire();
+                Err(StartError::plugin("auth", name, error))
+            }
+        }
+    }
+
+    /// A sink, and the jobs that are its own.
+    pub(super) async fn sink(
+        &self,
+        name: &str,
+        build: SinkBuild,
+    ) -> Result<(Running<BuiltSink>, Jobs), StartError> {
+        let jobs = self.jobs.child();
+        let cx = SinkCx {
+            name: name.to_owned(),
+            jobs: jobs.clone(),
+            connections: self.connections.clone(),
+            databases: self.databases.clone(),
+        };
+        match build.build(cx).await {
+            Ok(running) => Ok((running, jobs)),
+            Err(error) => {
+                jobs.retire();
+                Err(StartError::plugin("sink", name, error))
+            }
+        }
+    }
+}
