@@ -117,7 +117,8 @@ const RESTARTS: usize = 5;
 #[test]
 fn a_browser_comes_back_after_every_restart() {
     let (db, port) = (data_base(), quiet_port());
-    let client = survives_restarts(|| oitc(&db, port).start());
+    // The server lives on: its end would be one more loss.
+    let (client, _server) = survives_restarts(|| oitc(&db, port).start());
     assert_eq!(client.count("open"), RESTARTS + 1, "{}", client.out());
     // Without a Close frame, and so are the tries while the server was away.
     assert_eq!(client.count("closed"), client.count("closed 1006 false"), "{}", client.out());
@@ -128,14 +129,15 @@ fn with_a_socket_that_outlives_the_server_a_browser_comes_back_at_the_first_try(
     let db = data_base();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
-    let client = survives_restarts(|| oitc(&db, port).inherit(&socket).start());
+    // The server lives on: its end would be one more loss.
+    let (client, _server) = survives_restarts(|| oitc(&db, port).inherit(&socket).start());
     assert_eq!(client.count("open"), RESTARTS + 1, "{}", client.out());
     assert_eq!(client.count("closed"), RESTARTS, "{}", client.out());
     assert_eq!(client.count("closed 1006 false"), RESTARTS, "{}", client.out());
 }
 
 /// Restarts the server again and again under a client, who gets every alert.
-fn survives_restarts(start: impl Fn() -> Server) -> Script {
+fn survives_restarts(start: impl Fn() -> Server) -> (Script, Server) {
     let mut server = start();
     let client = Script::client(&server.address.to_string());
     let mut sent = vec![];
@@ -160,7 +162,7 @@ fn survives_restarts(start: impl Fn() -> Server) -> Script {
     let got: Vec<_> = messages.iter().map(|message| message["message"].as_str().unwrap()).collect();
     assert_eq!(got, sent);
     assert_eq!(messages[0]["payload"]["title"], "PROBLEM: web-01 is DOWN!");
-    client
+    (client, server)
 }
 
 /// What the test above would see if the server said goodbye.
