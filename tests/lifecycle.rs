@@ -191,7 +191,8 @@ fn half_a_request_does_not_hold_up_a_stop() {
 
 #[test]
 fn clients_that_never_pause_do_not_keep_the_server_to_themselves() {
-    let mut server = Builder::notiflux().env("WORKER_COUNT", "2").start();
+    let rate = "PUSHMUX_PROTOCOL__NOTIFLUX__MESSAGE_RATE";
+    let mut server = Builder::notiflux().env("WORKER_COUNT", "2").env(rate, "0").start();
     let flood: Vec<u8> = crate::support::ws::encode(0x81, b"x").repeat(10_000);
     let streams: Vec<_> = (0..4).map(|_| Ws::open(server.address).stream).collect();
     let enough = AtomicBool::new(false);

@@ -55,7 +55,7 @@ impl Protocol for Probe {
             let offline = self.0.reaches_offline(&topic);
             let router = self.0.clone();
             async move {
-                let admission = router.admit(0).await;
+                let admission = router.admit(0).await.unwrap();
                 let publication = Publication { data, ..Publication::new(topic, "text") };
                 let delivery = router.publish(publication, &admission).settled().await;
                 let (accepted, dropped) = (delivery.accepted, delivery.dropped);

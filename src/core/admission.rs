@@ -6,8 +6,13 @@
 //! delivered, whether or not somebody still waits for that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use warp::reply::Response;
+
+use super::http::try_later;
 
 /// What a message takes beyond its text, in bytes, roughly.
 const OVERHEAD: usize = 512;
@@ -17,6 +22,21 @@ const OVERHEAD: usize = 512;
 pub(super) struct Room {
     bytes: u32,
     free: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+/// There was no room for a message for as long as its publisher may wait. Nothing of it was
+/// published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Too many messages are on their way (server.max_publishing_bytes), try again")]
+pub struct Busy;
+
+impl Busy {
+    /// The answer to the publisher.
+    #[must_use]
+    pub fn answer(self) -> Response {
+        try_later(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1), self.to_string())
+    }
 }
 
 /// Room that was given. A clone stands for the same room, which is free again when the
@@ -27,16 +47,23 @@ pub struct Admission(
 );
 
 impl Room {
-    pub(super) fn new(bytes: u32) -> Self {
+    pub(super) fn new(bytes: u32, timeout: Duration) -> Self {
         // A semaphore of tokio's takes more than any u32.
-        Self { bytes, free: Arc::new(Semaphore::new(bytes as usize)) }
+        Self { bytes, free: Arc::new(Semaphore::new(bytes as usize)), timeout }
     }
 
     /// Waits until there is room for `bytes`; something larger than all of it gets all.
-    pub(super) async fn admit(&self, bytes: usize) -> Admission {
+    pub(super) async fn admit(&self, bytes: usize) -> Result<Admission, Busy> {
         let bytes = u32::try_from(bytes + OVERHEAD).unwrap_or(u32::MAX).min(self.bytes);
+        // Without a timer where there is room, as nearly always. Who waits has taken all that
+        // is left, so this overtakes nobody.
+        if let Ok(permit) = self.free.clone().try_acquire_many_owned(bytes) {
+            return Ok(Admission(Some(Arc::new(permit))));
+        }
+        let permit = self.free.clone().acquire_many_owned(bytes);
+        let permit = tokio::time::timeout(self.timeout, permit).await.map_err(|_| Busy)?;
         // Nobody closes the semaphore, which is all that could go wrong.
-        Admission(self.free.clone().acquire_many_owned(bytes).await.ok().map(Arc::new))
+        Ok(Admission(permit.ok().map(Arc::new)))
     }
 
     /// Resolves when nothing is on its way.
@@ -53,21 +80,30 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_when_it_is_full_waits_for_what_is_delivered() {
-        let room = Room::new(10_000);
-        let first = room.admit(6_000).await;
+        let room = Room::new(10_000, Duration::from_hours(1));
+        let first = room.admit(6_000).await.unwrap();
         let again = first.clone();
         let mut second = Box::pin(room.admit(6_000));
         assert!((&mut second).now_or_never().is_none());
         drop(first);
         assert!((&mut second).now_or_never().is_none(), "one of two clones is left");
         drop(again);
-        let second = second.now_or_never().unwrap();
+        let second = second.now_or_never().unwrap().unwrap();
         assert!(room.empty().now_or_never().is_none());
         drop(second);
         // Larger than everything: alone, but not refused.
-        let huge = room.admit(1 << 40).await;
+        let huge = room.admit(1 << 40).await.unwrap();
         assert!(room.admit(1).now_or_never().is_none());
         drop(huge);
+        assert!(room.empty().now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_too_long_is_refused_and_takes_nothing() {
+        let room = Room::new(10_000, Duration::from_secs(5));
+        let first = room.admit(6_000).await.unwrap();
+        assert_eq!(room.admit(6_000).await.unwrap_err(), Busy);
+        drop(first);
         assert!(room.empty().now_or_never().is_some());
     }
 }

@@ -88,6 +88,11 @@ pub enum AuthError {
     /// The credential is no good; the text says why and is safe to show to the client.
     #[error("{0}")]
     Denied(&'static str),
+    /// Too many credentials from the same address were bad lately, so this one was not looked
+    /// at. Holds how long that goes on. Said by
+    /// [`AuthFailures`](super::auth_failures::AuthFailures), never by a provider.
+    #[error("too many bad credentials came from this address (server.max_auth_failures)")]
+    TooMany(Duration),
     /// The provider could not decide, for example because its data base is down.
     #[error("the auth provider is unavailable")]
     Unavailable(#[source] BoxError),

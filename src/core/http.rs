@@ -1,20 +1,14 @@
-//! What every protocol needs of HTTP: plain answers, and bodies read within limits.
+//! What every protocol needs of HTTP: plain answers, exact paths.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use futures_util::{Stream, StreamExt};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use warp::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
-
-/// How much of a body that is too large is still read and thrown away, so that a
-/// client which writes everything before it reads gets the answer and no reset.
-const DRAIN_BYTES: usize = 8 * 1024 * 1024;
 
 /// An answer with a status and nothing else.
 #[must_use]
@@ -26,6 +20,22 @@ pub fn empty(status: StatusCode) -> Response {
 #[must_use]
 pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
     respond(status, Some("text/plain; charset=utf-8"), body.into())
+}
+
+/// A refusal for now, in plain text: the client may come again after `wait`.
+#[must_use]
+pub fn try_later(status: StatusCode, wait: Duration, body: impl Into<Bytes>) -> Response {
+    later(text(status, body), wait)
+}
+
+/// The same answer, saying that the client may come again after `wait`: a second at least.
+#[must_use]
+pub fn later(mut response: Response, wait: Duration) -> Response {
+    let seconds = wait.as_millis().div_ceil(1000).clamp(1, 3600);
+    // Within a range that fits.
+    let seconds = u16::try_from(seconds).unwrap_or(1);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
 }
 
 /// An answer in JSON.
@@ -59,81 +69,4 @@ pub fn exact_path(
             async move { if found { Ok(()) } else { Err(warp::reject::not_found()) } }
         })
         .untuple_one()
-}
-
-/// Reads a body and throws it away, so that a client which writes before it reads gets
-/// the answer: some megabytes at most, within `timeout`.
-pub async fn drain_body(
-    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-    timeout: Duration,
-) {
-    let drain = async {
-        let mut body = pin!(body);
-        let mut drained = 0;
-        while let Some(Ok(chunk)) = body.next().await {
-            drained += chunk.remaining();
-            if drained > DRAIN_BYTES {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(timeout, drain).await;
-}
-
-/// Why a body could not be had.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    /// `Content-Length` names more than the limit.
-    #[error("{0} bytes are announced")]
-    Announced(u64),
-    /// More than the limit came.
-    #[error("the body is too large")]
-    TooLarge,
-    /// It did not come in time.
-    #[error("the body did not arrive in time")]
-    TimedOut,
-    /// The connection broke, or the chunks made no sense.
-    #[error("the body is broken")]
-    Broken,
-}
-
-/// Reads a body of at most `limit` bytes within `timeout`.
-///
-/// # Errors
-/// See [`BodyError`]. Nothing is allocated for a body that is announced too large.
-pub async fn read_body(
-    headers: &HeaderMap,
-    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-    limit: usize,
-    timeout: Duration,
-) -> Result<Vec<u8>, BodyError> {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let read = async {
-        let mut body = pin!(body);
-        let mut read = Vec::new();
-        let mut refused = announced.filter(|bytes| *bytes > limit as u64).map(BodyError::Announced);
-        let mut drained = 0;
-        while let Some(chunk) = body.next().await {
-            let mut chunk = chunk.map_err(|_| BodyError::Broken)?;
-            if refused.is_none() && read.len() + chunk.remaining() > limit {
-                refused = Some(BodyError::TooLarge);
-                read = Vec::new();
-            }
-            if refused.is_some() {
-                drained += chunk.remaining();
-                if drained > DRAIN_BYTES {
-                    break;
-                }
-                continue;
-            }
-            while chunk.has_remaining() {
-                let part = chunk.chunk();
-                read.extend_from_slice(part);
-                let length = part.len();
-                chunk.advance(length);
-            }
-        }
-        refused.map_or(Ok(read), Err)
-    };
-    tokio::time::timeout(timeout, read).await.unwrap_or(Err(BodyError::TimedOut))
 }

@@ -27,9 +27,11 @@ use warp::reply::Response;
 use super::config::{self, Listen};
 use super::http::empty;
 use super::inherited::Inherited;
+use super::intake::{Intake, Place};
 use super::plugin::Jobs;
 use super::protocol::Protocol;
 use super::stream::Stream;
+use super::throttle::Throttle;
 
 /// How long to wait after `accept` failed for want of file descriptors or memory.
 /// The listener stays: connections wait in the kernel's backlog.
@@ -61,6 +63,16 @@ pub(super) struct Listener {
     routes: BoxedFilter<(Response,)>,
     /// By name, those for every path last.
     pub protocols: Vec<(String, Arc<dyn Protocol>)>,
+}
+
+/// What all listeners have in common.
+#[derive(Clone)]
+pub(super) struct Entrance {
+    /// Those in force when a connection comes are its own.
+    pub settings: Arc<ArcSwap<config::Server>>,
+    pub intake: Arc<Intake>,
+    /// Where connections are served.
+    pub requests: Jobs,
 }
 
 impl Listener {
@@ -95,15 +107,10 @@ impl Listener {
         Ok(Self { socket, address, is_inherited, routes, protocols })
     }
 
-    /// Takes connections in until `closing`; each becomes one of `requests`, which any worker
-    /// can take up. Then the port is closed, or left to who it was inherited from.
-    pub(super) async fn accept(
-        self,
-        settings: Arc<ArcSwap<config::Server>>,
-        requests: Jobs,
-        closing: CancellationToken,
-    ) {
-        closing.run_until_cancelled(self.accept_all(&settings, &requests)).await;
+    /// Takes connections in until `closing`; each becomes a task that any worker can take up.
+    /// Then the port is closed, or left to who it was inherited from.
+    pub(super) async fn accept(self, entrance: Entrance, closing: CancellationToken) {
+        closing.run_until_cancelled(self.accept_all(&entrance)).await;
         if self.is_inherited {
             return;
         }
@@ -111,22 +118,23 @@ impl Listener {
         // that they are connected.
         for _ in 0..BACKLOG {
             let Some(Ok((stream, peer))) = self.socket.accept().now_or_never() else { return };
-            self.take_in(stream, peer, &settings, &requests);
+            self.take_in(stream, peer, &entrance);
         }
     }
 
-    fn take_in(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        settings: &ArcSwap<config::Server>,
-        requests: &Jobs,
-    ) {
-        let (routes, settings) = (self.routes.clone(), settings.load_full());
-        requests.spawn(serve(stream, peer, routes, settings, requests.clone()));
+    fn take_in(&self, stream: TcpStream, peer: SocketAddr, entrance: &Entrance) {
+        match entrance.intake.admit(peer) {
+            Ok(place) => {
+                let place = Arc::new(place);
+                let task = serve(stream, peer, place, self.routes.clone(), entrance.clone());
+                entrance.requests.spawn(task);
+            }
+            Err(full) => entrance.intake.refuse(stream, peer, full, &entrance.requests),
+        }
     }
 
-    async fn accept_all(&self, settings: &ArcSwap<config::Server>, requests: &Jobs) {
+    async fn accept_all(&self, entrance: &Entrance) {
+        let failures = Throttle::default();
         for accepted in 1_usize.. {
             // Behind everything that is ready to run, the connections just taken in among it:
             // when the process is behind, the rest of a wave waits in the kernel, where it
@@ -135,13 +143,15 @@ impl Listener {
                 tokio::task::yield_now().await;
             }
             match self.socket.accept().await {
-                Ok((stream, peer)) => self.take_in(stream, peer, settings, requests),
+                Ok((stream, peer)) => self.take_in(stream, peer, entrance),
                 Err(error) if is_of_the_peer(&error) => {
                     debug!(%error, "Connection lost before it was accepted");
                 }
                 Err(error) => {
-                    let address = self.address;
-                    warn!(%address, %error, "Cannot accept connections, trying again");
+                    if let Some(more) = failures.pass() {
+                        let address = self.address;
+                        warn!(%address, %error, more_before = more, "Cannot accept connections, trying again");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -189,42 +199,53 @@ fn all_routes(protocols: &[(String, Arc<dyn Protocol>)]) -> BoxedFilter<(Respons
         .boxed()
 }
 
-/// Where a request came from, as an extension of the request.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
-
 /// Serves one connection until it ends, is upgraded, or the server stops.
 async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
+    place: Arc<Place>,
     routes: BoxedFilter<(Response,)>,
-    settings: Arc<config::Server>,
-    jobs: Jobs,
+    entrance: Entrance,
 ) {
+    let Entrance { settings, intake, requests: jobs } = entrance;
+    let settings = settings.load_full();
     // A pushed message must not wait for the next one; failing is harmless.
     let _ = stream.set_nodelay(true);
     let routes = TowerToHyperService::new(warp::service(routes));
     let (begun, in_service) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
         begun.fetch_add(1, Ordering::Relaxed);
         in_service.fetch_add(1, Ordering::Relaxed);
-        let answer = hyper::service::Service::call(&routes, request);
+        let admitted = intake.admit_request(peer, &mut request);
+        let answer =
+            admitted.map(|counted| (hyper::service::Service::call(&routes, request), counted));
         async {
-            // A protocol that panics fails this request and no other.
-            let answer = AssertUnwindSafe(answer).catch_unwind().await;
-            let failed = |_| Ok(empty(http::StatusCode::INTERNAL_SERVER_ERROR));
-            let answer = answer.unwrap_or_else(failed);
+            let answer = match answer {
+                Ok((answer, counted)) => {
+                    // A protocol that panics fails this request and no other.
+                    let answer = AssertUnwindSafe(answer).catch_unwind().await;
+                    let failed = |_| Ok(empty(http::StatusCode::INTERNAL_SERVER_ERROR));
+                    let answer = answer.unwrap_or_else(failed);
+                    let is_upgrade = |answer: &Response| answer.status() == 101;
+                    if let (true, Some(counted)) = (answer.as_ref().is_ok_and(is_upgrade), counted)
+                    {
+                        place.count_for(counted);
+                    }
+                    answer
+                }
+                Err(refusal) => Ok(*refusal),
+            };
             in_service.fetch_sub(1, Ordering::Relaxed);
             answer
         }
     });
+    let stream = Stream::new(stream, place.clone(), settings.write_timeout);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.header_timeout)
         .max_headers(settings.max_headers)
         .max_buf_size(settings.max_head_bytes)
-        .serve_connection(TokioIo::new(Stream::new(stream, settings.write_timeout)), service)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
@@ -254,6 +275,7 @@ async fn serve(
         }
     };
     if let Err(error) = ended {
+        intake.look_at_end(peer, &error);
         debug!(%peer, %error, "HTTP connection ended early");
     }
 }

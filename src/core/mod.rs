@@ -2,16 +2,21 @@
 
 pub mod admission;
 pub mod auth;
+pub mod auth_failures;
+pub mod body;
 pub mod bulkhead;
+pub mod client_address;
 pub mod config;
 pub mod database;
 pub mod drain;
 pub mod http;
 pub mod hub;
 pub mod inherited;
+pub mod intake;
 pub mod json;
 pub mod listener;
 pub mod message;
+pub mod origin;
 pub mod plan;
 pub mod plugin;
 pub mod protocol;

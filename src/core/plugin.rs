@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use super::BoxError;
 use super::auth::AuthProvider;
+use super::auth_failures::AuthFailures;
+use super::body::Bodies;
 use super::config::{Check, Draft};
 use super::database::Database;
 use super::protocol::Protocol;
@@ -245,8 +246,10 @@ pub struct ProtocolCx {
     pub name: String,
     /// The way to the sinks.
     pub router: Arc<Router>,
-    /// How long a request body may take.
-    pub body_timeout: Duration,
+    /// How request bodies are read.
+    pub bodies: Bodies,
+    /// Has credentials judged, within `server.max_auth_failures`.
+    pub auth_failures: Arc<AuthFailures>,
     /// Where its tasks run.
     pub jobs: Jobs,
     /// Every `[database.<name>]`.

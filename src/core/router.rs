@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::admission::{Admission, Room};
+use super::admission::{Admission, Busy, Room};
 use super::bulkhead::Bulkhead;
 use super::message::{Message, Pattern, Publication, Topic};
 use super::sink::{Delivery, Receipt, Sink};
@@ -43,9 +44,11 @@ impl Route {
 }
 
 impl Router {
-    /// With room for messages of so many bytes on their way at a time.
-    pub(super) fn new(bytes: u32) -> Self {
-        Self { routes: ArcSwap::default(), published: AtomicU64::new(0), room: Room::new(bytes) }
+    /// With room for messages of so many bytes on their way at a time, for which a publisher
+    /// waits for `timeout` at most.
+    pub(super) fn new(bytes: u32, timeout: Duration) -> Self {
+        let room = Room::new(bytes, timeout);
+        Self { routes: ArcSwap::default(), published: AtomicU64::new(0), room }
     }
 
     /// Has messages take other routes from now on. What is returned is in use as long as a
@@ -57,7 +60,10 @@ impl Router {
     /// Room for messages of so many bytes in all. Waits while too much is on its way, which
     /// clients cannot draw out: they are never waited for. A publisher that gives up
     /// meanwhile has published nothing.
-    pub async fn admit(&self, bytes: usize) -> Admission {
+    ///
+    /// # Errors
+    /// [`Busy`] after `server.publish_timeout`.
+    pub async fn admit(&self, bytes: usize) -> Result<Admission, Busy> {
         self.room.admit(bytes).await
     }
 
@@ -106,7 +112,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_matching_sinks_are_asked_and_their_answers_are_summed() {
-        let router = Router::new(1);
+        let router = Router::new(1, Duration::from_secs(1));
         let route = |patterns: &[&str], count| {
             let topics = patterns.iter().map(|text| Pattern::parse(text).unwrap()).collect();
             Route::new(topics, Arc::new(Count(count)), Arc::new(Bulkhead::new("sink.x".into())))

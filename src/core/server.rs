@@ -18,10 +18,13 @@ use tracing::{info, warn};
 
 use super::BoxError;
 use super::auth::AuthProvider;
+use super::auth_failures::AuthFailures;
+use super::body::Bodies;
 use super::config::{self, Listen};
 use super::drain::Draining;
 use super::inherited::{Inherited, InheritedError};
-use super::listener::Listener;
+use super::intake::Intake;
+use super::listener::{Entrance, Listener};
 use super::plan::{Plan, PlannedProtocol, PlannedSink};
 use super::plugin::{Databases, Jobs, ProtocolCx};
 use super::protocol::Protocol;
@@ -95,7 +98,8 @@ impl Server {
             auth.insert(name.clone(), handle.clone() as Arc<dyn AuthProvider>);
             auth_slots.insert(name, AuthSlot { handle, jobs });
         }
-        let router = Arc::new(Router::new(plan.server.max_publishing_bytes));
+        let config::Server { max_publishing_bytes, publish_timeout, .. } = plan.server;
+        let router = Arc::new(Router::new(max_publishing_bytes, publish_timeout));
         let (mut live_sinks, mut sinks) = (HashMap::new(), BTreeMap::new());
         for PlannedSink { name, topics, build, .. } in plan.sinks {
             let slot = SinkSlot::new(&name, topics, workshop.sink(&name, build).await?);
@@ -107,11 +111,14 @@ impl Server {
         router.replace(sinks.values().map(SinkSlot::route).collect());
         let (auth, live_sinks) = (Arc::new(auth), Arc::new(live_sinks));
         let (mut places, mut protocols) = (Places::default(), HashMap::new());
+        let (bodies, failures) = (Bodies::new(&plan.server), plan.server.max_auth_failures);
+        let auth_failures = Arc::new(AuthFailures::new(failures));
         for PlannedProtocol { name, listen, build } in plan.protocols {
             let cx = ProtocolCx {
                 name: name.clone(),
                 router: router.clone(),
-                body_timeout: plan.server.body_timeout,
+                bodies: bodies.clone(),
+                auth_failures: auth_failures.clone(),
                 jobs: jobs.clone(),
                 databases: workshop.databases.clone(),
                 auth: auth.clone(),
@@ -175,13 +182,13 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> bool {
         let Self { settings, router, listeners, live_sinks, connections, jobs, draining, .. } =
             self;
-        let requests = Jobs::default();
+        let (intake, requests) = (Intake::new(&settings.load()), Jobs::default());
+        let entrance = Entrance { settings: settings.clone(), intake, requests: requests.clone() };
         // Tasks of their own, so that workers take connections in, not the thread that waits
         // for signals.
         let (mut accepting, closing) = (JoinSet::new(), CancellationToken::new());
         for listener in listeners {
-            let (settings, requests) = (settings.clone(), requests.clone());
-            accepting.spawn(listener.accept(settings, requests, closing.clone()));
+            accepting.spawn(listener.accept(entrance.clone(), closing.clone()));
         }
         tokio::select! {
             () = stop => {}

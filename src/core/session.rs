@@ -83,12 +83,23 @@ pub enum Ending {
     Abrupt,
 }
 
+/// How often a client may do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// In the long run; 0 is no limit.
+    pub per_second: u32,
+    /// At once, after it did nothing for a while.
+    pub burst: u32,
+}
+
 /// A protocol's demands on a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Largest message from the client, in bytes, all fragments together. Beyond it
     /// the connection is closed with 1009 before the payload is read.
     pub max_message_bytes: usize,
+    /// Messages from the client. Beyond it the connection is closed with 1008.
+    pub message_rate: Rate,
     /// Time between two pings from the server.
     pub ping_interval: Duration,
     /// How the server ends the connection.

@@ -4,6 +4,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,18 +15,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::intake::Place;
+
 /// The connections that HTTP is served on.
 #[derive(Debug)]
 pub(super) struct Stream {
     inner: TcpStream,
+    place: Arc<Place>,
     write_timeout: Duration,
     /// Runs while a write waits for the peer.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream {
-    pub(super) fn new(inner: TcpStream, write_timeout: Duration) -> Self {
-        Self { inner, write_timeout, waiting: None }
+    pub(super) fn new(inner: TcpStream, place: Arc<Place>, write_timeout: Duration) -> Self {
+        Self { inner, place, write_timeout, waiting: None }
     }
 
     /// Lets `write` have its way, but not wait for ever.
@@ -45,12 +49,23 @@ impl Stream {
     }
 }
 
-/// The plain stream of an upgraded connection, and what was read of it already. None for
-/// a connection that is not one of ours.
+/// A connection that is HTTP no more.
+#[derive(Debug)]
+pub struct Raw {
+    /// The plain stream.
+    pub stream: TcpStream,
+    /// What was read of it already.
+    pub early: Bytes,
+    /// To be kept as long as the stream.
+    pub place: Arc<Place>,
+}
+
+/// What is left of an upgraded connection. None for one that is not ours.
 #[must_use]
-pub fn into_tcp(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
+pub fn into_raw(upgraded: Upgraded) -> Option<Raw> {
     let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
-    Some((parts.io.into_inner().inner, parts.read_buf))
+    let Stream { inner, place, .. } = parts.io.into_inner();
+    Some(Raw { stream: inner, early: parts.read_buf, place })
 }
 
 impl AsyncRead for Stream {

@@ -18,7 +18,7 @@ use pushmux::core::message::{Message, Publication, Topic};
 use pushmux::core::plugin::{AuthCx, FromConfig, Plugin, ProtocolCx, SinkCx};
 use pushmux::core::protocol::Protocol;
 use pushmux::core::router::Router;
-use pushmux::core::session::{Client, Ending, Limits, Session};
+use pushmux::core::session::{Client, Ending, Limits, Rate, Session};
 use pushmux::core::sink::{Delivery, LiveSink, Receipt, Sink};
 use pushmux::core::upgrade::Handshake;
 use serde::{Deserialize, Serialize};
@@ -125,7 +125,7 @@ impl Protocol for FaultyProtocol {
         let publish = warp::path!("faulty" / "publish").then(move || {
             let this = this.clone();
             async move {
-                let admission = this.router.admit(1).await;
+                let admission = this.router.admit(1).await.unwrap();
                 let publication = Publication::new(this.topic.clone(), "x");
                 let delivery = this.router.publish(publication, &admission).settled().await;
                 pushmux::core::http::text(http::StatusCode::OK, delivery.accepted.to_string())
@@ -170,6 +170,7 @@ impl Session for FaultySession {
     fn limits(&self) -> Limits {
         Limits {
             max_message_bytes: 1000,
+            message_rate: Rate { per_second: 0, burst: 1 },
             ping_interval: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(30),
             ending: Ending::CloseFrame,

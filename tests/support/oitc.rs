@@ -71,8 +71,12 @@ pub fn sqlite_file(path: &Path) {
 
 /// A server that uses the data base at `url`; `protocol` are keys of `[protocol.oitc]`.
 pub fn serve(builder: Builder, url: &str, protocol: &str) -> Server {
+    serve_with(builder, url, "", protocol)
+}
+
+fn serve_with(builder: Builder, url: &str, server: &str, protocol: &str) -> Server {
     let config = format!(
-        "profile = \"oitc\"\n[server]\nport = 0\n[database.main]\nurl = \"{url}\"\n[protocol.oitc]\n{protocol}\n"
+        "profile = \"oitc\"\n[server]\nport = 0\n{server}\n[database.main]\nurl = \"{url}\"\n[protocol.oitc]\n{protocol}\n"
     );
     builder.file("config.toml", &config).start()
 }
@@ -84,10 +88,19 @@ pub fn on_sqlite() -> Server {
 }
 
 pub fn on_sqlite_with(protocol: &str) -> Server {
+    sqlite_with("", protocol)
+}
+
+/// `server` are keys of `[server]`.
+pub fn on_sqlite_with_server(server: &str) -> Server {
+    sqlite_with(server, "export_interval = \"1h\"")
+}
+
+fn sqlite_with(server: &str, protocol: &str) -> Server {
     let builder = Builder::new();
     let path = builder.path().join("oitc.sqlite");
     sqlite_file(&path);
-    serve(builder, &format!("sqlite:{}", path.display()), protocol)
+    serve_with(builder, &format!("sqlite:{}", path.display()), server, protocol)
 }
 
 /// Asks for a WebSocket and returns the answer with its body.

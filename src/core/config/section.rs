@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::fault::Fault;
 use super::{Layers, Listen, find, join};
+use crate::core::session::Rate;
 
 /// What is configured: the names a section may refer to.
 #[derive(Debug, Default)]
@@ -206,6 +207,12 @@ impl Check<'_> {
             let [found, spread, timeout] = [value, spread, timeout].map(humantime::format_duration);
             self.fault(key, &format!("found {found}, expected less: after server.drain_spread ({spread}) it has to fit into server.shutdown_timeout ({timeout})"));
         }
+    }
+
+    /// `<what>_rate` and `<what>_burst`: how often clients may do something.
+    pub fn rate(&mut self, what: &str, rate: Rate) {
+        self.range(&format!("{what}_rate"), rate.per_second, 0..=1_000_000);
+        self.range(&format!("{what}_burst"), rate.burst, 1..=10_000_000);
     }
 
     /// Notes that this auth provider can make credentials.

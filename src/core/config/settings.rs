@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::section::Check;
+use crate::core::client_address::parse_network;
 
 /// `[server]`: the listener and its limits.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,13 +29,32 @@ pub struct Server {
     /// How long an answer may wait for a client that does not read it.
     #[serde(with = "super::duration")]
     pub write_timeout: Duration,
+    /// Most connections at a time, all listeners together; 0 is nine tenths of the file
+    /// descriptors that are left at start.
+    pub max_connections: usize,
+    /// Most connections of one address at a time (of one /64 in IPv6); 0 is no limit.
+    pub max_connections_per_address: usize,
+    /// Addresses and networks of proxies that are believed where a client is.
+    pub trusted_proxies: Vec<String>,
+    /// Where those proxies say it.
+    pub forwarded_header: ForwardedHeader,
+    /// Most bad credentials from one address in a minute, after which none from there is
+    /// looked at for a minute; 0 is no limit.
+    pub max_auth_failures: u32,
     /// Largest request head in bytes.
     pub max_head_bytes: usize,
     /// Most header lines in a request.
     pub max_headers: usize,
+    /// Longest path with its query in bytes.
+    pub max_uri_bytes: usize,
+    /// Most bytes of request bodies in memory at a time, all requests together.
+    pub max_body_bytes_in_flight: usize,
     /// Most bytes of messages that are on their way to subscribers at a time; publishers
     /// wait beyond it.
     pub max_publishing_bytes: u32,
+    /// How long a publisher may wait for that before it is refused.
+    #[serde(with = "super::duration")]
+    pub publish_timeout: Duration,
     /// How long a stop may take before what is left is cut off.
     #[serde(with = "super::duration")]
     pub shutdown_timeout: Duration,
@@ -52,9 +72,17 @@ impl Default for Server {
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),
+            max_connections: 0,
+            max_connections_per_address: 0,
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            max_auth_failures: 0,
             max_head_bytes: 16 * 1024,
             max_headers: 100,
+            max_uri_bytes: 8 * 1024,
+            max_body_bytes_in_flight: 64 * 1024 * 1024,
             max_publishing_bytes: 64 * 1024 * 1024,
+            publish_timeout: Duration::from_secs(5),
             shutdown_timeout: Duration::from_secs(10),
             drain_spread: Duration::from_millis(500),
         }
@@ -69,12 +97,28 @@ impl Server {
         // Below this hyper panics; above, one head could hold a megabyte per connection.
         check.range("max_head_bytes", self.max_head_bytes, 8 * 1024..=1024 * 1024);
         check.range("max_headers", self.max_headers, 1..=10_000);
+        check.range("max_uri_bytes", self.max_uri_bytes, 256..=65_534);
         check.range("workers", self.workers, 1..=1024);
+        check.range("max_connections", self.max_connections, 0..=10_000_000);
+        let per_address = self.max_connections_per_address;
+        check.range("max_connections_per_address", per_address, 0..=10_000_000);
+        check.range("max_auth_failures", self.max_auth_failures, 0..=1_000_000);
+        for (index, text) in self.trusted_proxies.iter().enumerate() {
+            if parse_network(text).is_none() {
+                check.fault(
+                    &format!("trusted_proxies.{index}"),
+                    &format!("found {text:?}, expected an address or a network, such as \"127.0.0.1\", \"10.0.0.0/8\" or \"fd00::/8\""),
+                );
+            }
+        }
+        let in_flight = self.max_body_bytes_in_flight;
+        check.range("max_body_bytes_in_flight", in_flight, 65_536..=1 << 40);
         check.range("max_publishing_bytes", self.max_publishing_bytes as usize, 65_536..=1 << 31);
         let allowed = Duration::from_millis(1)..=Duration::from_hours(1);
         check.duration("header_timeout", self.header_timeout, allowed.clone());
         check.duration("body_timeout", self.body_timeout, allowed.clone());
         check.duration("write_timeout", self.write_timeout, allowed.clone());
+        check.duration("publish_timeout", self.publish_timeout, allowed.clone());
         check.duration("shutdown_timeout", self.shutdown_timeout, allowed);
         if self.drain_spread >= self.shutdown_timeout {
             let [spread, timeout] =
@@ -96,6 +140,20 @@ impl Server {
     pub(in crate::core) fn connections_timeout(&self) -> Duration {
         self.drain_spread + self.requests_timeout() / 2
     }
+}
+
+/// The header in which trusted proxies name the client.
+///
+/// One and not both: a proxy that writes one of them hands on the other as the client wrote
+/// it, and that would be believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// What nearly every proxy writes.
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
 }
 
 /// What libraries may say: warnings, but for what one of them reports as its own error and

@@ -176,7 +176,7 @@ impl Alerts {
             live: cx.live_sink(&config.sink)?,
             topic: Topic::new(&cx.name, "phone"),
             key: monitoring.gateway_key.clone(),
-            body_timeout: cx.body_timeout,
+            bodies: cx.bodies.clone(),
             address: OnceLock::new(),
             held: watch::Sender::new(0),
         });

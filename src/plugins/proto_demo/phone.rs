@@ -23,14 +23,15 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::local::is_trusted;
+use crate::core::body::{Bodies, BodyError};
 use crate::core::chain;
 use crate::core::config::Secret;
 use crate::core::database::{Database, DatabaseError};
-use crate::core::http::{self as answer, BodyError};
+use crate::core::http as answer;
 use crate::core::message::{Publication, Topic};
 use crate::core::plugin::Jobs;
 use crate::core::router::Router;
-use crate::core::session::{Client, Ending, Limits, Session};
+use crate::core::session::{Client, Ending, Limits, Rate, Session};
 use crate::core::sink::LiveSink;
 use crate::core::upgrade::Handshake;
 
@@ -48,7 +49,7 @@ pub(super) struct Phones {
     pub topic: Topic,
     /// What the relay must show.
     pub key: Secret,
-    pub body_timeout: Duration,
+    pub bodies: Bodies,
     /// Where this server is; the gateway is a part of it.
     pub address: OnceLock<SocketAddr>,
     /// How many pages hold a phone.
@@ -100,22 +101,25 @@ impl Phones {
         if key != Some(self.key.expose().as_bytes()) {
             return StatusCode::UNAUTHORIZED;
         }
-        let body = match answer::read_body(headers, body, MAX_BODY, self.body_timeout).await {
+        let body = match self.bodies.read(headers, body, MAX_BODY).await {
             Ok(body) => body,
-            Err(BodyError::Announced(_) | BodyError::TooLarge) => {
+            Err(BodyError::Busy) => return StatusCode::SERVICE_UNAVAILABLE,
+            Err(BodyError::Announced { .. } | BodyError::TooLarge { .. }) => {
                 return StatusCode::PAYLOAD_TOO_LARGE;
             }
             Err(BodyError::TimedOut) => return StatusCode::REQUEST_TIMEOUT,
             Err(BodyError::Broken) => return StatusCode::BAD_REQUEST,
         };
-        let Ok(mut said) = serde_json::from_slice::<Map<String, Value>>(&body) else {
+        let Ok(mut said) = serde_json::from_slice::<Map<String, Value>>(&body.bytes) else {
             return StatusCode::BAD_REQUEST;
         };
         if let Some(key) = said.get_mut("auth_key") {
             *key = "***".into();
         }
         let text = Value::Object(said).to_string();
-        let admission = self.router.admit(text.len()).await;
+        let Ok(admission) = self.router.admit(text.len()).await else {
+            return StatusCode::SERVICE_UNAVAILABLE;
+        };
         let publication = Publication::new(self.topic.clone(), text);
         let _ = self.router.publish(publication, &admission).settled().await;
         StatusCode::OK
@@ -177,6 +181,7 @@ impl Session for Held {
     fn limits(&self) -> Limits {
         Limits {
             max_message_bytes: 512,
+            message_rate: Rate { per_second: 20, burst: 100 },
             ping_interval: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(30),
             ending: Ending::CloseFrame,

@@ -1,7 +1,6 @@
 //! `POST /broadcast`: from body to router.
 
 use std::io::Read;
-use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::Stream;
@@ -13,7 +12,9 @@ use warp::reply::Response;
 
 use super::{Config, Shared};
 use crate::core::auth::AuthError;
-use crate::core::http::{self as answer, BodyError};
+use crate::core::body::{Bodies, BodyError, Held};
+use crate::core::client_address::ClientAddress;
+use crate::core::http as answer;
 use crate::core::message::{Publication, Topic};
 use crate::core::router::Router;
 
@@ -43,6 +44,9 @@ pub(super) enum Refusal {
     TimedOut,
     #[error("The request body is incomplete")]
     Broken,
+    /// Too many bodies at a time.
+    #[error("busy")]
+    Busy,
     #[error("Json deserialize error: {0}")]
     Json(#[from] serde_json::Error),
 }
@@ -53,6 +57,7 @@ impl Refusal {
             Self::Announced { .. } | Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy => return Bodies::busy(),
             Self::ContentType | Self::Compressed | Self::Broken | Self::Json(_) => {
                 StatusCode::BAD_REQUEST
             }
@@ -61,27 +66,37 @@ impl Refusal {
     }
 }
 
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Announced { length, limit } => Self::Announced { length, limit },
+            BodyError::TooLarge { limit } => Self::TooLarge(limit),
+            BodyError::Busy => Self::Busy,
+            BodyError::TimedOut => Self::TimedOut,
+            BodyError::Broken => Self::Broken,
+        }
+    }
+}
+
 /// Reads and decodes a body. Content type first, then size, then JSON, like the original.
+/// What is returned beside is held while the payload lives.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     config: &Config,
-    timeout: Duration,
-) -> Result<BroadcastPayload, Refusal> {
+    bodies: &Bodies,
+) -> Result<(BroadcastPayload, Held), Refusal> {
     let limit = config.max_body_bytes;
     if !is_json(headers) {
-        answer::drain_body(body, timeout).await;
+        bodies.drain(body).await;
         return Err(Refusal::ContentType);
     }
-    let body = answer::read_body(headers, body, limit, timeout).await;
-    let body = body.map_err(|error| match error {
-        BodyError::Announced(length) => Refusal::Announced { length, limit },
-        BodyError::TooLarge => Refusal::TooLarge(limit),
-        BodyError::TimedOut => Refusal::TimedOut,
-        BodyError::Broken => Refusal::Broken,
-    })?;
-    let body = decompress(headers, body, limit)?;
-    Ok(serde_json::from_slice(&body)?)
+    let mut body = bodies.read(headers, body, limit).await?;
+    if let Some(plain) = decompress(headers, &body.bytes, limit)? {
+        body.replace(plain)?;
+    }
+    let (bytes, held) = body.into_parts();
+    Ok((serde_json::from_slice(&bytes)?, held))
 }
 
 /// Whether the content type is JSON: subtype `json` or suffix `+json`, any main type,
@@ -94,13 +109,14 @@ fn is_json(headers: &HeaderMap) -> bool {
     token(main) && token(subtype) && (subtype == "json" || subtype.ends_with("+json"))
 }
 
-fn decompress(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Result<Vec<u8>, Refusal> {
+/// None for a body that is plain as it is.
+fn decompress(headers: &HeaderMap, body: &[u8], limit: usize) -> Result<Option<Vec<u8>>, Refusal> {
     let encoding =
         headers.get(CONTENT_ENCODING).map_or("identity", |value| value.to_str().unwrap_or("?"));
     let decoder: &mut dyn Read = match encoding.trim().to_ascii_lowercase().as_str() {
-        "identity" | "" => return Ok(body),
-        "gzip" | "x-gzip" => &mut flate2::read::GzDecoder::new(&*body),
-        "deflate" => &mut flate2::read::ZlibDecoder::new(&*body),
+        "identity" | "" => return Ok(None),
+        "gzip" | "x-gzip" => &mut flate2::read::GzDecoder::new(body),
+        "deflate" => &mut flate2::read::ZlibDecoder::new(body),
         other => return Err(Refusal::Encoding(other.to_owned())),
     };
     let mut plain = Vec::new();
@@ -110,7 +126,7 @@ fn decompress(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Result<Vec<u8
     if plain.len() > limit {
         return Err(Refusal::TooLarge(limit));
     }
-    Ok(plain)
+    Ok(Some(plain))
 }
 
 /// Judges and publishes. By default the answer to a decodable body is 200, whatever the
@@ -118,19 +134,24 @@ fn decompress(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Result<Vec<u8
 pub(super) async fn publish(
     shared: &Shared,
     router: &Router,
+    client: ClientAddress,
     payload: BroadcastPayload,
 ) -> Response {
     let BroadcastPayload { topic, message, token } = payload;
     let strict = shared.config.strict;
-    let refuse = |status, reason| {
+    let refuse = |status, reason: &str| {
         if strict {
             answer::json(status, &json!({ "error": reason }))
         } else {
             answer::empty(StatusCode::OK)
         }
     };
-    let grant = match shared.auth.authenticate(&token).await {
+    let grant = match shared.authenticate(client, &token).await {
         Ok(grant) => grant,
+        Err(error @ AuthError::TooMany(wait)) => {
+            let refusal = refuse(StatusCode::TOO_MANY_REQUESTS, &error.to_string());
+            return if strict { answer::later(refusal, wait) } else { refusal };
+        }
         Err(AuthError::Denied(reason)) => {
             // Without the topic: what comes without a good token can be anything, a
             // token in the wrong place included.
@@ -151,7 +172,11 @@ pub(super) async fn publish(
         shared.refused("broadcast", Some(&topic), reason);
         return refuse(StatusCode::FORBIDDEN, reason);
     }
-    let admission = router.admit(message.len()).await;
+    // Nothing was accepted yet, so nothing is lost; a 200 would say otherwise.
+    let admission = match router.admit(message.len()).await {
+        Ok(admission) => admission,
+        Err(busy) => return busy.answer(),
+    };
     let publication = Publication::new(Topic::new(&shared.instance, &topic), message);
     let delivery = router.publish(publication, &admission).settled().await;
     if !strict {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::config::{Check, duration};
-use crate::core::session::{Ending, Limits};
+use crate::core::origin::AllowedOrigins;
+use crate::core::session::{Ending, Limits, Rate};
 
 /// `[protocol.<name>]`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +39,13 @@ pub struct Config {
     pub plain_topics: bool,
     /// Most topics of one connection.
     pub max_subscriptions: usize,
+    /// Messages that a client may send in a second, in the long run; 0 is no limit.
+    pub message_rate: u32,
+    /// Messages that it may send at once: a client that comes back subscribes to all of its
+    /// topics.
+    pub message_burst: u32,
+    /// Pages that may open a WebSocket; all when there is none.
+    pub allowed_origins: Vec<String>,
 }
 
 impl Default for Config {
@@ -55,6 +63,9 @@ impl Default for Config {
             max_topic_bytes: 255,
             plain_topics: true,
             max_subscriptions: 10_000,
+            message_rate: 200,
+            message_burst: 20_000,
+            allowed_origins: Vec::new(),
         }
     }
 }
@@ -76,11 +87,18 @@ impl Config {
         check.range("max_body_bytes", self.max_body_bytes, 512..=64 * 1024 * 1024);
         check.range("max_topic_bytes", self.max_topic_bytes, 1..=64 * 1024);
         check.range("max_subscriptions", self.max_subscriptions, 1..=10_000_000);
+        check.rate("message", self.messages());
+        AllowedOrigins::check(&self.allowed_origins, check);
+    }
+
+    fn messages(&self) -> Rate {
+        Rate { per_second: self.message_rate, burst: self.message_burst }
     }
 
     pub(super) fn limits(&self) -> Limits {
         Limits {
             max_message_bytes: self.max_message_bytes,
+            message_rate: self.messages(),
             ping_interval: self.ping_interval,
             idle_timeout: self.idle_timeout,
             ending: Ending::CloseFrame,

@@ -9,8 +9,8 @@ mod command;
 mod config;
 mod session;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::Stream;
@@ -23,9 +23,13 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::core::auth::{AuthError, AuthProvider};
+use crate::core::auth::{AuthError, AuthProvider, Grant};
+use crate::core::auth_failures::AuthFailures;
+use crate::core::body::Bodies;
+use crate::core::client_address::ClientAddress;
 use crate::core::config::Check;
 use crate::core::http::{empty, exact_path};
+use crate::core::origin::AllowedOrigins;
 use crate::core::plugin::{FromConfig, Plugin, ProtocolCx};
 use crate::core::protocol::Protocol;
 use crate::core::router::Router;
@@ -48,7 +52,8 @@ pub struct Notiflux {
     shared: Arc<Shared>,
     live: Arc<dyn LiveSink>,
     router: Arc<Router>,
-    body_timeout: Duration,
+    bodies: Bodies,
+    origins: AllowedOrigins,
 }
 
 /// What sessions and publishers share.
@@ -57,11 +62,20 @@ struct Shared {
     instance: String,
     config: Config,
     auth: Arc<dyn AuthProvider>,
+    auth_failures: Arc<AuthFailures>,
     /// Refusals are anybody's to cause: they must not fill the log.
     refusals: Throttle,
 }
 
 impl Shared {
+    async fn authenticate(
+        &self,
+        client: ClientAddress,
+        token: &str,
+    ) -> Result<Arc<Grant>, AuthError> {
+        self.auth_failures.authenticate(&*self.auth, client, token).await
+    }
+
     /// Tells the operator of a refusal: the first in a second at `info`, each at `debug`.
     fn refused(&self, what: &'static str, topic: Option<&str>, reason: &'static str) {
         debug!(what, topic, reason, "Refused");
@@ -86,30 +100,45 @@ impl Protocol for Notiflux {
             .and(warp::header::headers_cloned())
             .and(warp::ext::optional::<OnUpgrade>())
             .and(warp::query::raw().or(warp::any().map(String::new)).unify())
-            .map(|this: Arc<Self>, headers: HeaderMap, on_upgrade, query: String| {
-                this.upgrade(&headers, on_upgrade, &query)
+            .and(warp::ext::get::<ClientAddress>())
+            .map(|this: Arc<Self>, headers: HeaderMap, on_upgrade, query: String, client| {
+                this.upgrade(&headers, on_upgrade, &query, client)
             });
         let broadcast = exact_path(path("/broadcast"))
             .and(warp::post())
             .and(this)
             .and(warp::header::headers_cloned())
+            .and(warp::ext::get::<ClientAddress>())
             .and(warp::body::stream())
-            .then(|this: Arc<Self>, headers: HeaderMap, body| async move {
-                this.broadcast(&headers, body).await
+            .then(|this: Arc<Self>, headers: HeaderMap, client, body| async move {
+                this.broadcast(&headers, client, body).await
             });
         broadcast.or(socket).unify().or(health).unify().boxed()
+    }
+
+    fn listening(&self, address: SocketAddr) {
+        self.origins.warn_if_open(&self.shared.instance, address);
     }
 }
 
 impl Notiflux {
-    fn upgrade(&self, headers: &HeaderMap, on_upgrade: Option<OnUpgrade>, query: &str) -> Response {
+    fn upgrade(
+        &self,
+        headers: &HeaderMap,
+        on_upgrade: Option<OnUpgrade>,
+        query: &str,
+        client: ClientAddress,
+    ) -> Response {
+        if !self.origins.allows(headers) {
+            return AllowedOrigins::refusal(&self.shared.instance);
+        }
         let handshake = match Handshake::check(headers, on_upgrade, &VERSIONS) {
             Ok(handshake) => handshake,
             Err(refusal) => return refused(refusal, headers),
         };
         let acknowledge = self.shared.config.ack && query.split('&').any(|item| item == "ack=true");
         let (response, on_upgrade) = handshake.accept();
-        let session = NotifluxSession::new(self.shared.clone(), acknowledge);
+        let session = NotifluxSession::new(self.shared.clone(), client, acknowledge);
         self.live.accept(on_upgrade, Box::new(session));
         response
     }
@@ -117,14 +146,15 @@ impl Notiflux {
     async fn broadcast(
         &self,
         headers: &HeaderMap,
+        client: ClientAddress,
         body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     ) -> Response {
-        let payload =
-            match broadcast::read(headers, body, &self.shared.config, self.body_timeout).await {
-                Ok(payload) => payload,
-                Err(refusal) => return refusal.answer(),
-            };
-        broadcast::publish(&self.shared, &self.router, payload).await
+        let read = broadcast::read(headers, body, &self.shared.config, &self.bodies).await;
+        let (payload, _held) = match read {
+            Ok(read) => read,
+            Err(refusal) => return refusal.answer(),
+        };
+        broadcast::publish(&self.shared, &self.router, client, payload).await
     }
 }
 
@@ -154,9 +184,15 @@ impl FromConfig<ProtocolCx> for Notiflux {
 
     async fn build(config: Config, cx: ProtocolCx) -> Result<Self, BoxError> {
         let (auth, live) = (cx.auth(&config.auth)?, cx.live_sink(&config.sink)?);
-        let shared =
-            Arc::new(Shared { instance: cx.name, config, auth, refusals: Throttle::default() });
-        Ok(Self { shared, live, router: cx.router, body_timeout: cx.body_timeout })
+        let origins = AllowedOrigins::new(&config.allowed_origins);
+        let shared = Arc::new(Shared {
+            instance: cx.name,
+            config,
+            auth,
+            auth_failures: cx.auth_failures,
+            refusals: Throttle::default(),
+        });
+        Ok(Self { shared, live, router: cx.router, bodies: cx.bodies, origins })
     }
 }
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::Shared;
 use super::command::{Command, parse};
 use crate::core::auth::AuthError;
+use crate::core::client_address::ClientAddress;
 use crate::core::message::Topic;
 use crate::core::session::{Client, Limits, Session};
 
@@ -23,13 +24,18 @@ struct Refusal {
 
 pub(super) struct NotifluxSession {
     shared: Arc<Shared>,
+    client_address: ClientAddress,
     /// Whether this client asked to be told what became of its commands.
     acknowledge: bool,
 }
 
 impl NotifluxSession {
-    pub(super) fn new(shared: Arc<Shared>, acknowledge: bool) -> Self {
-        Self { shared, acknowledge }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        client_address: ClientAddress,
+        acknowledge: bool,
+    ) -> Self {
+        Self { shared, client_address, acknowledge }
     }
 
     async fn subscribe(&self, client: &mut dyn Client, name: &str, token: &str) {
@@ -66,13 +72,14 @@ impl NotifluxSession {
         {
             return unknown("too many subscriptions");
         }
-        match self.shared.auth.authenticate(token).await {
+        match self.shared.authenticate(self.client_address, token).await {
             Ok(grant) if grant.subscribe.covers(name) => None,
             Ok(_) => Some(Refusal {
                 reason: "the token does not allow this topic to be subscribed to",
                 authenticated: true,
             }),
             Err(AuthError::Denied(reason)) => unknown(reason),
+            Err(AuthError::TooMany(_)) => unknown("too many bad tokens came from this address"),
             Err(error @ AuthError::Unavailable(_)) => {
                 super::warn_unavailable(&error);
                 unknown("the token cannot be checked at the moment")
@@ -164,9 +171,11 @@ mod tests {
             instance: "n".into(),
             config: super::super::Config::default(),
             auth: Arc::new(News),
+            auth_failures: Arc::new(crate::core::auth_failures::AuthFailures::new(0)),
             refusals: crate::core::throttle::Throttle::default(),
         });
-        let mut session = NotifluxSession::new(shared, true);
+        let address = ClientAddress(std::net::Ipv4Addr::LOCALHOST.into());
+        let mut session = NotifluxSession::new(shared, address, true);
         let mut client = Recorder::default();
         for text in ["/subscribe news T", "/subscribe other T", "/unsubscribe news"] {
             assert!(session.received(&mut client, text).await.is_continue());

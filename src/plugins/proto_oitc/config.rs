@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::config::{Check, duration};
-use crate::core::session::{Ending, Limits};
+use crate::core::origin::AllowedOrigins;
+use crate::core::session::{Ending, Limits, Rate};
 
 /// `[protocol.<name>]`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,6 +48,12 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// Largest body of a POST, in bytes.
     pub max_body_bytes: usize,
+    /// Messages that a client may send in a second, in the long run; 0 is no limit.
+    pub message_rate: u32,
+    /// Messages that it may send at once.
+    pub message_burst: u32,
+    /// Pages that may open a WebSocket; all when there is none.
+    pub allowed_origins: Vec<String>,
 }
 
 impl Default for Config {
@@ -66,6 +73,9 @@ impl Default for Config {
             idle_timeout: Duration::from_mins(1),
             max_message_bytes: 8192,
             max_body_bytes: 1024 * 1024,
+            message_rate: 20,
+            message_burst: 100,
+            allowed_origins: Vec::new(),
         }
     }
 }
@@ -87,11 +97,18 @@ impl Config {
         check.claim("type", "every path");
         check.range("max_message_bytes", self.max_message_bytes, 512..=64 * 1024 * 1024);
         check.range("max_body_bytes", self.max_body_bytes, 512..=64 * 1024 * 1024);
+        check.rate("message", self.messages());
+        AllowedOrigins::check(&self.allowed_origins, check);
+    }
+
+    fn messages(&self) -> Rate {
+        Rate { per_second: self.message_rate, burst: self.message_burst }
     }
 
     pub(super) fn limits(&self) -> Limits {
         Limits {
             max_message_bytes: self.max_message_bytes,
+            message_rate: self.messages(),
             ping_interval: self.ping_interval,
             idle_timeout: self.idle_timeout,
             // The browser's client (rxjs) takes any closing handshake for the end of the

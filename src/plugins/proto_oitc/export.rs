@@ -48,7 +48,8 @@ pub(super) async fn watch(shared: Arc<Shared>, jobs: Jobs) {
         let running = status.ok().flatten();
         *shared.last_export.0.lock() = running.map(|running| (running, Instant::now()));
         if let Some(running) = running {
-            let admission = shared.router.admit(0).await;
+            // The next look finds out again.
+            let Ok(admission) = shared.router.admit(0).await else { continue };
             let publication = Publication::new(shared.exports(), wire::export_status(running));
             let _ = shared.router.publish(publication, &admission).settled().await;
         }

@@ -19,35 +19,39 @@ use super::texts::legacy_texts;
 use super::{Shared, browser_topic};
 use crate::core::admission::Admission;
 use crate::core::auth::AuthError;
+use crate::core::client_address::ClientAddress;
 use crate::core::message::{Audience, Frame, Publication};
 use crate::core::session::{Client, Device, Limits, Session};
 use crate::core::sink::Receipt;
 
 pub(super) struct LegacySession {
     shared: Arc<Shared>,
+    client_address: ClientAddress,
     /// Until when the client has to register.
     deadline: Instant,
     registered: Option<(i64, Arc<AtomicBool>)>,
 }
 
 impl LegacySession {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, client_address: ClientAddress) -> Self {
         let deadline = Instant::now() + shared.config.legacy_register_timeout;
-        Self { shared, deadline, registered: None }
+        Self { shared, client_address, deadline, registered: None }
     }
 
     /// What the key in a message means: go on with it, leave it, or send the client away.
     async fn judge(&self, key: &str, task: &str, user: Option<i64>) -> Verdict {
-        match self.shared.auth.authenticate(key).await {
+        match self.shared.authenticate(self.client_address, key).await {
             Ok(grant) if user.is_none_or(|user| grant.subscribe.covers(&browser_topic(user))) => {
                 Verdict::Good
             }
             // Nobody can say that the key is wrong: who is in stays in, since these clients
             // never come back, and who is not has until the deadline.
-            Err(AuthError::Unavailable(_)) if self.registered.is_some() && task != "register" => {
+            Err(AuthError::Unavailable(_) | AuthError::TooMany(_))
+                if self.registered.is_some() && task != "register" =>
+            {
                 Verdict::Good
             }
-            Err(AuthError::Unavailable(_)) => Verdict::Unknown,
+            Err(AuthError::Unavailable(_) | AuthError::TooMany(_)) => Verdict::Unknown,
             _ => Verdict::Bad,
         }
     }

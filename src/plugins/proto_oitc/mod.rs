@@ -17,8 +17,8 @@ mod texts;
 mod users;
 mod wire;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -29,10 +29,14 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::core::auth::{AuthError, AuthProvider};
+use crate::core::auth::{AuthError, AuthProvider, Grant};
+use crate::core::auth_failures::AuthFailures;
+use crate::core::body::Bodies;
+use crate::core::client_address::ClientAddress;
 use crate::core::config::Check;
 use crate::core::http as answer;
 use crate::core::message::Topic;
+use crate::core::origin::AllowedOrigins;
 use crate::core::plugin::{FromConfig, Plugin, ProtocolCx};
 use crate::core::protocol::Protocol;
 use crate::core::router::Router;
@@ -56,7 +60,8 @@ pub(super) const PLUGIN: Plugin = Plugin::protocol::<Oitc>("oitc");
 pub struct Oitc {
     shared: Arc<Shared>,
     live: Arc<dyn LiveSink>,
-    body_timeout: Duration,
+    bodies: Bodies,
+    origins: AllowedOrigins,
 }
 
 /// What sessions, publishers and the export watcher share.
@@ -65,6 +70,7 @@ struct Shared {
     instance: String,
     config: Config,
     auth: Arc<dyn AuthProvider>,
+    auth_failures: Arc<AuthFailures>,
     router: Arc<Router>,
     users: Users,
     /// Those who speak the protocol of the PHP server.
@@ -78,6 +84,14 @@ struct Shared {
 }
 
 impl Shared {
+    async fn authenticate(
+        &self,
+        client: ClientAddress,
+        key: &str,
+    ) -> Result<Arc<Grant>, AuthError> {
+        self.auth_failures.authenticate(&*self.auth, client, key).await
+    }
+
     /// Where the browsers of a user listen.
     fn browsers(&self, user: i64) -> Topic {
         Topic::new(&self.instance, &browser_topic(user))
@@ -113,23 +127,36 @@ impl Protocol for Oitc {
             .and(warp::header::headers_cloned())
             .and(warp::body::stream())
             .then(|this: Arc<Self>, headers: HeaderMap, body| async move {
-                post::answer(&this.shared, &headers, body, this.body_timeout).await
+                post::answer(&this.shared, &headers, body, &this.bodies).await
             });
         let other_method = answer::exact_path("/message")
             .map(|| refuse(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"));
-        let socket = warp::method()
-            .and(this)
-            .and(warp::header::headers_cloned())
-            .and(warp::ext::optional::<OnUpgrade>())
-            .and(warp::query::raw().or(warp::any().map(String::new)).unify())
-            .then(|method, this: Arc<Self>, headers: HeaderMap, on_upgrade, query: String| async move {
-                this.upgrade(&method, &headers, on_upgrade, &query).await
-            });
+        let socket =
+            warp::method()
+                .and(this)
+                .and(warp::header::headers_cloned())
+                .and(warp::ext::optional::<OnUpgrade>())
+                .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+                .and(warp::ext::get::<ClientAddress>())
+                .then(
+                    |method,
+                     this: Arc<Self>,
+                     headers: HeaderMap,
+                     on_upgrade,
+                     query: String,
+                     client| async move {
+                        this.upgrade(&method, &headers, on_upgrade, &query, client).await
+                    },
+                );
         health.or(post).unify().or(other_method).unify().or(socket).unify().boxed()
     }
 
     fn is_catch_all(&self) -> bool {
         true
+    }
+
+    fn listening(&self, address: SocketAddr) {
+        self.origins.warn_if_open(&self.shared.instance, address);
     }
 }
 
@@ -142,15 +169,19 @@ impl Oitc {
         headers: &HeaderMap,
         on_upgrade: Option<OnUpgrade>,
         query: &str,
+        client: ClientAddress,
     ) -> Response {
+        if !self.origins.allows(headers) {
+            return AllowedOrigins::refusal(&self.shared.instance);
+        }
         let Some(visitor) = Visitor::read(query, headers) else {
             if self.shared.config.legacy && handshake::is_legacy(query, headers) {
-                let session = LegacySession::new(self.shared.clone());
+                let session = LegacySession::new(self.shared.clone(), client);
                 return self.accept(method, headers, on_upgrade, None, Box::new(session));
             }
             return refuse(StatusCode::UNAUTHORIZED, "Unauthorized");
         };
-        match self.shared.auth.authenticate(&visitor.key).await {
+        match self.shared.authenticate(client, &visitor.key).await {
             Ok(grant) if grant.subscribe.covers(&browser_topic(visitor.user)) => {}
             Ok(_) => {
                 debug!(user = visitor.user, "The credential does not cover this user");
@@ -159,6 +190,10 @@ impl Oitc {
             Err(AuthError::Denied(reason)) => {
                 debug!(user = visitor.user, reason, "Connection refused");
                 return refuse(StatusCode::UNAUTHORIZED, "Unauthorized");
+            }
+            Err(error @ AuthError::TooMany(wait)) => {
+                let refusal = refuse(StatusCode::TOO_MANY_REQUESTS, &error.to_string());
+                return answer::later(refusal, wait);
             }
             Err(error @ AuthError::Unavailable(_)) => {
                 if let Some(more) = self.shared.unchecked.pass() {
@@ -222,10 +257,12 @@ impl FromConfig<ProtocolCx> for Oitc {
     async fn build(config: Config, cx: ProtocolCx) -> Result<Self, BoxError> {
         let (auth, live) = (cx.auth(&config.auth)?, cx.live_sink(&config.sink)?);
         let store = Store::new(cx.databases.get(&config.database)?, &config);
+        let origins = AllowedOrigins::new(&config.allowed_origins);
         let shared = Arc::new(Shared {
             instance: cx.name,
             config,
             auth,
+            auth_failures: cx.auth_failures,
             router: cx.router,
             users: Users::default(),
             legacy_users: Users::default(),
@@ -235,6 +272,6 @@ impl FromConfig<ProtocolCx> for Oitc {
             last_export: LastExport::default(),
         });
         cx.jobs.spawn(export::watch(shared.clone(), cx.jobs.clone()));
-        Ok(Self { shared, live, body_timeout: cx.body_timeout })
+        Ok(Self { shared, live, bodies: cx.bodies, origins })
     }
 }

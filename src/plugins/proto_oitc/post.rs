@@ -14,9 +14,10 @@ use super::store::Found;
 use super::texts::texts;
 use super::{Shared, legacy, refuse, wire};
 use crate::core::admission::Admission;
+use crate::core::body::{Bodies, BodyError};
 use crate::core::chain;
 use crate::core::database::DatabaseError;
-use crate::core::http::{self as plain, BodyError};
+use crate::core::http as plain;
 use crate::core::message::{Audience, Frame, Publication};
 use crate::core::sink::Receipt;
 use crate::core::throttle::Throttle;
@@ -90,19 +91,20 @@ pub(super) async fn answer(
     shared: &Shared,
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-    timeout: Duration,
+    bodies: &Bodies,
 ) -> Response {
-    let body = match plain::read_body(headers, body, shared.config.max_body_bytes, timeout).await {
+    let body = match bodies.read(headers, body, shared.config.max_body_bytes).await {
         Ok(body) => body,
         Err(BodyError::TimedOut) => {
             return refuse(StatusCode::REQUEST_TIMEOUT, "Request timed out");
         }
         Err(BodyError::Broken) => return refuse(StatusCode::BAD_REQUEST, "Invalid JSON"),
-        Err(BodyError::Announced(_) | BodyError::TooLarge) => {
+        Err(BodyError::Busy) => return Bodies::busy(),
+        Err(BodyError::Announced { .. } | BodyError::TooLarge { .. }) => {
             return refuse(StatusCode::PAYLOAD_TOO_LARGE, "Message is too large");
         }
     };
-    let Ok(notification) = Notification::read(&body) else {
+    let Ok(notification) = Notification::read(&body.bytes) else {
         return refuse(StatusCode::BAD_REQUEST, "Invalid JSON");
     };
     if notification.user <= 0 {
@@ -128,7 +130,10 @@ pub(super) async fn answer(
     match subject(shared, &notification, kind).await {
         Ok(subject) => {
             // For browsers of both kinds and phones, so that it is all of them or none.
-            let admission = shared.router.admit(body.len()).await;
+            let admission = match shared.router.admit(body.bytes.len()).await {
+                Ok(admission) => admission,
+                Err(busy) => return busy.answer(),
+            };
             let receipt = publish(shared, &notification, kind, &subject, browsers, &admission);
             let delivery = receipt.settled().await;
             debug!(user = notification.user, ?delivery, "Notification published");

@@ -125,8 +125,10 @@ impl Session for OitcSession {
             }
             "TestPushNotification" => match fits(&payload) {
                 Some(request) => {
-                    let admission = self.shared.router.admit(text.len()).await;
-                    let _ = self.test(request, &admission).settled().await;
+                    match self.shared.router.admit(text.len()).await {
+                        Ok(admission) => _ = self.test(request, &admission).settled().await,
+                        Err(error) => debug!(%error, "Test notification refused"),
+                    }
                     true
                 }
                 None => false,

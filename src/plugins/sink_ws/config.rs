@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::config::{Check, duration};
+use crate::core::session::Rate;
 
 /// `[sink.<name>]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +29,12 @@ pub struct Config {
     /// How long a client has to answer a Close frame before the connection is cut.
     #[serde(with = "duration")]
     pub close_timeout: Duration,
+    /// Most fragments of one message: empty ones cost time and count for no bytes.
+    pub max_fragments: u32,
+    /// Pings and pongs that a client may send in a second, in the long run; 0 is no limit.
+    pub control_frame_rate: u32,
+    /// Pings and pongs that it may send at once.
+    pub control_frame_burst: u32,
 }
 
 /// What happens to a subscriber that does not keep up.
@@ -51,6 +58,9 @@ impl Default for Config {
             send_buffer_bytes: 128 * 1024,
             write_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(1),
+            max_fragments: 1024,
+            control_frame_rate: 10,
+            control_frame_burst: 50,
         }
     }
 }
@@ -65,5 +75,11 @@ impl Config {
         let allowed = Duration::from_millis(10)..=Duration::from_hours(1);
         check.duration("write_timeout", self.write_timeout, allowed);
         check.close_timeout("close_timeout", self.close_timeout);
+        check.range("max_fragments", self.max_fragments, 1..=1_000_000);
+        check.rate("control_frame", self.control_frames());
+    }
+
+    pub(super) fn control_frames(&self) -> Rate {
+        Rate { per_second: self.control_frame_rate, burst: self.control_frame_burst }
     }
 }

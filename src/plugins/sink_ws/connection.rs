@@ -14,13 +14,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::Shared;
 use super::batch::Batch;
 use super::member::Member;
+use super::meter::Meters;
 use super::outbox::Outbox;
 use super::queue::{Flush, State};
 use super::reader::{Event, Reader, Violation};
@@ -28,6 +28,7 @@ use super::socket::{READ_BYTES, limit_unsent, read_to_end};
 use super::wire;
 use crate::core::plugin::Jobs;
 use crate::core::session::{Ending, Limits, Session};
+use crate::core::stream::Raw;
 
 /// How late something that was due may be noticed. Beyond it the process was stopped or got
 /// no time, and what clients failed to do meanwhile is not held against them.
@@ -102,6 +103,7 @@ pub(super) struct Connection {
     client: Member,
     session: Box<dyn Session>,
     limits: Limits,
+    meters: Meters,
     /// When the client last sent anything.
     heard: Instant,
     /// When the last ping went out; the time of the start before the first one.
@@ -117,13 +119,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Takes over `stream`, of which `early` was read already.
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        stream: TcpStream,
-        early: &[u8],
-        session: Box<dyn Session>,
-    ) -> Box<Self> {
+    /// Takes over a connection that was just upgraded.
+    pub(super) fn new(shared: Arc<Shared>, raw: Raw, session: Box<dyn Session>) -> Box<Self> {
+        // The bytes are copied: as they are they hold hyper's buffer, which is 8 KiB.
+        let Raw { stream, early, place } = raw;
         // tokio keeps the waker of the task that read the socket last, and with it the whole
         // task, until another one waits in its place.
         let _ = stream.poll_read_ready(&mut Context::from_waker(Waker::noop()));
@@ -131,10 +130,12 @@ impl Connection {
         let limits = session.limits();
         shared.connections.fetch_add(1, Ordering::Relaxed);
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let outbox = Arc::new(Outbox::new(id, stream, shared.policy.clone(), limits.ending));
+        let policy = shared.policy.clone();
+        let outbox = Arc::new(Outbox::new(id, stream, place, policy, limits.ending));
+        let max_fragments = shared.config.load().max_fragments;
         let now = Instant::now();
         Box::new(Self {
-            reader: Reader::new(early, limits.max_message_bytes),
+            reader: Reader::new(&early, limits.max_message_bytes, max_fragments),
             client: Member::new(shared, outbox),
             session,
             heard: now,
@@ -143,6 +144,7 @@ impl Connection {
             limits,
             waits: None,
             turn: None,
+            meters: Meters::default(),
             cut: None,
         })
     }
@@ -280,6 +282,12 @@ impl Connection {
                 }
                 Err(violation) => return Self::refuse(outbox, &violation),
             };
+            let shared = &self.client.shared;
+            let now = self.heard.saturating_duration_since(shared.started);
+            let allowed = (self.limits.message_rate, shared.config.load().control_frames());
+            if let Some(violation) = self.meters.too_often(&event, allowed, now) {
+                return Self::refuse(outbox, &violation);
+            }
             match event {
                 Event::Ping(payload) => _ = outbox.offer(&Batch::aside(wire::pong(&payload))),
                 Event::Close(status) => {
@@ -383,9 +391,12 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
+    use bytes::Bytes;
+    use tokio::net::TcpStream;
 
     use super::*;
-    use crate::core::session::Client;
+    use crate::core::intake::Place;
+    use crate::core::session::{Client, Rate};
     use crate::plugins::sink_ws::Config;
 
     struct Silent;
@@ -396,6 +407,7 @@ mod tests {
             let ping_interval = Duration::from_secs(1);
             Limits {
                 max_message_bytes: 1,
+                message_rate: Rate { per_second: 1, burst: 1 },
                 ping_interval,
                 ending: Ending::Abrupt,
                 echo_close_reason: false,
@@ -414,8 +426,10 @@ mod tests {
     async fn an_idle_connection_is_small() {
         let shared = Arc::new(Shared::new(Config::default()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let connection = Connection::new(shared, stream, b"", Box::new(Silent));
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let raw = Raw { stream, early: Bytes::new(), place: Place::any() };
+        let connection = Connection::new(shared, raw, Box::new(Silent));
         let (own, outbox) = (size_of_val(&*connection), size_of_val(&*connection.client.outbox));
         let task = size_of_val(&run(connection, Jobs::default()));
         assert!(own + outbox + task <= 1200, "{own} + {outbox} + {task} bytes");

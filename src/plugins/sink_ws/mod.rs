@@ -11,6 +11,7 @@ mod device;
 mod fanout;
 mod lane;
 mod member;
+mod meter;
 #[cfg(test)]
 mod model;
 mod outbox;
@@ -38,7 +39,7 @@ use crate::core::message::Message;
 use crate::core::plugin::{FromConfig, Jobs, Plugin, SinkCx};
 use crate::core::session::Session;
 use crate::core::sink::{LiveSink, Receipt, Sink};
-use crate::core::stream::into_tcp;
+use crate::core::stream::into_raw;
 
 pub use config::{Config, WhenFull};
 use connection::Connection;
@@ -66,6 +67,8 @@ struct Shared {
     policy: Arc<Policy>,
     hub: Hub,
     next_id: AtomicU64,
+    /// From when the clients' meters count.
+    started: Instant,
     connections: AtomicUsize,
     dropped: Dropped,
     /// When each connection has to end, once the server has begun to stop.
@@ -79,6 +82,7 @@ impl Shared {
             config: ArcSwap::from_pointee(config),
             hub: Hub::default(),
             next_id: AtomicU64::new(1),
+            started: Instant::now(),
             connections: AtomicUsize::new(0),
             dropped: Dropped::default(),
             turns: OnceLock::new(),
@@ -134,9 +138,8 @@ impl LiveSink for Ws {
                 Err(_) => return debug!("Upgrade timed out"),
             };
             // Every listener of ours serves plain TCP, so this cannot be another type.
-            let Some((stream, early)) = into_tcp(upgraded) else { return };
-            // The bytes are copied: as they are they hold hyper's buffer, which is 8 KiB.
-            let connection = Connection::new(shared, stream, &early, session);
+            let Some(raw) = into_raw(upgraded) else { return };
+            let connection = Connection::new(shared, raw, session);
             // A fresh task: this one is as large as what it waited for.
             jobs.spawn(connection::run(connection, jobs.clone()));
         });
@@ -159,14 +162,17 @@ impl FromConfig<SinkCx> for Ws {
         "send_buffer_bytes",
         "write_timeout",
         "close_timeout",
+        "max_fragments",
+        "control_frame_rate",
+        "control_frame_burst",
     ];
 
     fn check(config: &Config, check: &mut Check<'_>) {
         config.check(check);
     }
 
-    /// Connections look up what they need when they need it. `send_buffer_bytes` was told to
-    /// the kernel, and counts for the next ones.
+    /// Connections look up what they need when they need it. `send_buffer_bytes` and
+    /// `max_fragments` count for the next ones.
     fn reload(&self, config: Config) {
         self.shared.policy.set(&config);
         self.shared.config.store(Arc::new(config));

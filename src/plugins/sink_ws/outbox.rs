@@ -17,6 +17,7 @@ use super::config::WhenFull;
 use super::policy::Policy;
 use super::queue::{Flush, Offer, Queue, Refused, Socket, State};
 use super::wire;
+use crate::core::intake::Place;
 use crate::core::session::{Device, Ending};
 
 /// RFC 6455 has no code for it; 1013 is registered as "try again later".
@@ -28,6 +29,8 @@ pub(super) struct Outbox {
     pub(super) id: u64,
     pub(super) device: OnceLock<Device>,
     pub(super) stream: TcpStream,
+    /// Whoever holds the socket holds its place among the connections of the server.
+    _place: Arc<Place>,
     /// Told when the queue stops being empty, and when the connection is to end.
     pub(super) wake: Notify,
     queue: Mutex<Queue>,
@@ -46,11 +49,18 @@ impl Socket for TcpStream {
 }
 
 impl Outbox {
-    pub(super) fn new(id: u64, stream: TcpStream, policy: Arc<Policy>, ending: Ending) -> Self {
+    pub(super) fn new(
+        id: u64,
+        stream: TcpStream,
+        place: Arc<Place>,
+        policy: Arc<Policy>,
+        ending: Ending,
+    ) -> Self {
         Self {
             id,
             device: OnceLock::new(),
             stream,
+            _place: place,
             ending,
             wake: Notify::new(),
             queue: Mutex::new(Queue::default()),

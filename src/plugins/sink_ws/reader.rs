@@ -10,9 +10,6 @@ use bytes::{Buf, BytesMut};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
-/// Most fragments of one message: empty ones cost time and count for no bytes.
-const MAX_FRAGMENTS: usize = 1024;
-
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
@@ -43,6 +40,7 @@ pub(super) struct Reader {
     /// Bytes read and not yet understood.
     pub(super) buffer: BytesMut,
     max_message: usize,
+    max_fragments: u32,
     /// A message of which the last fragment is still to come.
     partial: Option<Partial>,
 }
@@ -50,12 +48,12 @@ pub(super) struct Reader {
 struct Partial {
     is_text: bool,
     payload: Vec<u8>,
-    fragments: usize,
+    fragments: u32,
 }
 
 impl Reader {
-    pub(super) fn new(early: &[u8], max_message: usize) -> Self {
-        Self { buffer: BytesMut::from(early), max_message, partial: None }
+    pub(super) fn new(early: &[u8], max_message: usize, max_fragments: u32) -> Self {
+        Self { buffer: BytesMut::from(early), max_message, max_fragments, partial: None }
     }
 
     /// The next event, or none when more bytes are needed.
@@ -141,7 +139,7 @@ impl Reader {
             }
         };
         if !is_final {
-            if message.fragments >= MAX_FRAGMENTS {
+            if message.fragments >= self.max_fragments {
                 return Err(Violation { code: 1008, reason: "too many fragments" });
             }
             self.partial = Some(message);
@@ -207,7 +205,7 @@ mod tests {
     }
 
     fn events(bytes: &[u8], max: usize) -> Result<Vec<Event>, Violation> {
-        let mut reader = Reader::new(bytes, max);
+        let mut reader = Reader::new(bytes, max, 4);
         let mut events = Vec::new();
         while let Some(event) = reader.next()? {
             events.push(event);
@@ -233,8 +231,10 @@ mod tests {
         assert_eq!(code(&[encode(0x01, &[b'a'; 40]), encode(0x80, &[b'a'; 25])].concat()), 1009);
         assert_eq!(code(&[0x81, 0xFF, 0x7F, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0]), 1009);
         assert_eq!(code(&[0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 1002);
-        let flood = [encode(0x01, b""), encode(0x00, b"").repeat(MAX_FRAGMENTS)].concat();
+        let flood = [encode(0x01, b""), encode(0x00, b"").repeat(3)].concat();
         assert_eq!(code(&flood), 1008);
+        let last = [encode(0x01, b""), encode(0x00, b"").repeat(2), encode(0x80, b"")].concat();
+        assert_eq!(events(&last, 64).unwrap(), [Event::Text(String::new())]);
         assert_eq!(events(&encode(0x81, &[b'a'; 64]), 64).unwrap().len(), 1);
     }
 
@@ -266,7 +266,7 @@ mod tests {
             cut in 1_usize..40,
         ) {
             let bytes: Vec<u8> = texts.iter().flat_map(|text| encode(0x81, text.as_bytes())).collect();
-            let mut reader = Reader::new(&[], 1000);
+            let mut reader = Reader::new(&[], 1000, 1);
             let mut got = Vec::new();
             for part in bytes.chunks(cut) {
                 reader.buffer.extend_from_slice(part);
