@@ -14,5 +14,7 @@
 
 pub mod cli;
 pub mod core;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod plugins;
 pub mod profiles;

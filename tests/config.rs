@@ -411,7 +411,7 @@ fn a_bad_value_of_a_key_of_core_is_told_once_and_with_its_variable() {
     let (_, faults) = check(Builder::notiflux().env("PUSHMUX_SINK__LOG__TOPICS", "notiflux/*"));
     assert_eq!(
         faults,
-        "environment variable PUSHMUX_SINK__LOG__TOPICS: sink.log.topics: found string \"notiflux/*\", expected an array, such as [\"a\", \"b\"]\n"
+        "environment variable PUSHMUX_SINK__LOG__TOPICS: sink.log.topics: found a text, expected an array, such as [\"a\", \"b\"]\n"
     );
     let shown = show(Builder::notiflux().env("PORT", "lots"));
     assert!(shown.contains("# not good, see the fault (environment variable PORT)"), "{shown}");

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
+use http::StatusCode;
+use http::header::HOST;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -194,7 +196,7 @@ fn all_routes(protocols: &[(String, Arc<dyn Protocol>)]) -> BoxedFilter<(Respons
     }
     let nothing = || warp::any().and_then(|| async { Err(warp::reject::not_found()) }).boxed();
     all.unwrap_or_else(nothing)
-        .recover(|_| async { Ok::<_, Infallible>(empty(http::StatusCode::NOT_FOUND)) })
+        .recover(|_| async { Ok::<_, Infallible>(empty(StatusCode::NOT_FOUND)) })
         .unify()
         .boxed()
 }
@@ -216,7 +218,11 @@ async fn serve(
     let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
         begun.fetch_add(1, Ordering::Relaxed);
         in_service.fetch_add(1, Ordering::Relaxed);
-        let admitted = intake.admit_request(peer, &mut request);
+        // Which of them counts, somebody in between may see differently (RFC 9112, 3.2).
+        let admitted = match request.headers().get_all(HOST).iter().count() {
+            0 | 1 => intake.admit_request(peer, &mut request),
+            _ => Err(Box::new(empty(StatusCode::BAD_REQUEST))),
+        };
         let answer =
             admitted.map(|counted| (hyper::service::Service::call(&routes, request), counted));
         async {
@@ -224,7 +230,7 @@ async fn serve(
                 Ok((answer, counted)) => {
                     // A protocol that panics fails this request and no other.
                     let answer = AssertUnwindSafe(answer).catch_unwind().await;
-                    let failed = |_| Ok(empty(http::StatusCode::INTERNAL_SERVER_ERROR));
+                    let failed = |_| Ok(empty(StatusCode::INTERNAL_SERVER_ERROR));
                     let answer = answer.unwrap_or_else(failed);
                     let is_upgrade = |answer: &Response| answer.status() == 101;
                     if let (true, Some(counted)) = (answer.as_ref().is_ok_and(is_upgrade), counted)

@@ -29,11 +29,18 @@ pub trait Session: Send {
 
     /// A complete text message came from the client.
     ///
-    /// Messages of one connection come one after the other, in order. Binary
-    /// messages get here only where [`Limits::binary_is_text`] says so, and then only
-    /// valid UTF-8. `Break` ends the connection, with status 1000 where
-    /// [`Limits::ending`] allows it.
+    /// Messages of one connection come one after the other, in order. `Break` ends the
+    /// connection, with status 1000 where [`Limits::ending`] allows it.
     async fn received(&mut self, client: &mut dyn Client, text: &str) -> ControlFlow<()>;
+
+    /// The same for a binary message. Nothing happens unless the protocol has a use for one.
+    async fn received_binary(
+        &mut self,
+        _client: &mut dyn Client,
+        _bytes: &[u8],
+    ) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }
 
 /// What a session can do to its connection. Handed in by the live sink.
@@ -61,6 +68,9 @@ pub trait Client: Send + Sync {
 
     /// Sends a text to this client alone, after everything queued before it.
     fn send(&mut self, frame: Frame);
+
+    /// The same as a binary message. What goes through the router is always text.
+    fn send_binary(&mut self, bytes: &[u8]);
 }
 
 /// A browser, a phone: something that may hold several connections.
@@ -106,8 +116,6 @@ pub struct Limits {
     pub ending: Ending,
     /// Whether the answer to a client's Close repeats its reason, or its status alone.
     pub echo_close_reason: bool,
-    /// Whether binary messages are handed to the session like texts.
-    pub binary_is_text: bool,
     /// A client that sent nothing at all for this long, not even an answer to a ping, is
     /// taken for dead. More than `ping_interval`.
     pub idle_timeout: Duration,

@@ -1,6 +1,7 @@
 //! A TCP stream whose peer has to read: a write that makes no progress for too long fails.
 //!
-//! hyper has a time-out for request heads and none for answers that nobody takes.
+//! hyper has a time-out for request heads and none for answers that nobody takes. It also
+//! takes a bare LF for the end of a line, which is watched for here.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -25,11 +26,49 @@ pub(super) struct Stream {
     write_timeout: Duration,
     /// Runs while a write waits for the peer.
     waiting: Option<Pin<Box<Sleep>>>,
+    head: Head,
+}
+
+/// The first request's head as it is read. Those after it on the same connection are not
+/// watched: where they begin only hyper knows.
+#[derive(Debug, Default)]
+struct Head {
+    /// Whether there was anything but empty lines, which may come before a request.
+    begun: bool,
+    /// Whether the line that is being read has nothing in it so far.
+    is_blank: bool,
+    last: u8,
+    ended: bool,
+}
+
+impl Head {
+    /// Spoils the first bare LF, so that hyper refuses the head with the 400 it has for
+    /// others: whoever stands between may have read one line where hyper would read two.
+    fn watch(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            if self.ended {
+                return;
+            }
+            match *byte {
+                b'\n' if self.last != b'\r' => {
+                    *byte = 0;
+                    self.ended = true;
+                }
+                b'\n' => {
+                    self.ended = self.begun && self.is_blank;
+                    self.is_blank = true;
+                }
+                b'\r' => {}
+                _ => (self.begun, self.is_blank) = (true, false),
+            }
+            self.last = *byte;
+        }
+    }
 }
 
 impl Stream {
     pub(super) fn new(inner: TcpStream, place: Arc<Place>, write_timeout: Duration) -> Self {
-        Self { inner, place, write_timeout, waiting: None }
+        Self { inner, place, write_timeout, waiting: None, head: Head::default() }
     }
 
     /// Lets `write` have its way, but not wait for ever.
@@ -74,7 +113,10 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        self.head.watch(&mut buffer.filled_mut()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -105,5 +147,38 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched(bytes: &[u8], cut: usize) -> Vec<u8> {
+        let (mut head, mut bytes) = (Head::default(), bytes.to_vec());
+        bytes.chunks_mut(cut).for_each(|part| head.watch(part));
+        bytes
+    }
+
+    #[test]
+    fn a_bare_line_feed_is_spoiled_in_the_first_head_and_nothing_else_is_touched() {
+        for (bytes, spoiled) in [
+            (&b"GET / HTTP/1.1\r\nA: b\r\n\r\nbody\nbody"[..], None),
+            (b"\r\n\r\nGET / HTTP/1.1\r\n\r\n\n", None),
+            (b"GET / HTTP/1.1\nA: b\r\n\r\n", Some(14)),
+            (b"GET / HTTP/1.1\r\nA: b\nC: d\n\n", Some(20)),
+            (b"\r\n\r\nGET / HTTP/1.1\r\nA: b\n\r\n", Some(24)),
+            (b"GET / HTTP/1.1\r\nA: b\r\n\n", Some(22)),
+            (b"\nGET / HTTP/1.1\r\n\r\n", Some(0)),
+        ] {
+            let mut expected = bytes.to_vec();
+            if let Some(place) = spoiled {
+                assert_eq!(expected[place], b'\n');
+                expected[place] = 0;
+            }
+            for cut in [1, 2, 3, 7, 100] {
+                assert_eq!(watched(bytes, cut), expected, "{cut}");
+            }
+        }
     }
 }

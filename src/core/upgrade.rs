@@ -6,8 +6,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
-use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
+use http::header::{TRANSFER_ENCODING, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::Reply;
@@ -33,6 +34,9 @@ pub enum Refusal {
     BadVersion,
     /// No key, or one that is not 16 bytes in base64.
     BadKey,
+    /// Nothing: it has a body besides. Whoever stands between could take it for frames, or
+    /// frames for it.
+    Body,
 }
 
 impl Handshake {
@@ -60,6 +64,9 @@ impl Handshake {
             Ok(bytes) if bytes.len() == 16 => {}
             _ => return Err(Refusal::BadKey),
         }
+        if has_body(headers) {
+            return Err(Refusal::Body);
+        }
         Ok(Self { on_upgrade, accept_key: derive_accept_key(key) })
     }
 
@@ -76,6 +83,12 @@ impl Handshake {
         }
         (response.into_response(), self.on_upgrade)
     }
+}
+
+/// Whether the request announces a body. hyper drops `Content-Length` where both are there.
+fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(CONTENT_LENGTH);
+    headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
 }
 
 /// Whether one of the header's comma-separated items is `token`, in any letter case.

@@ -175,7 +175,6 @@ impl Session for FaultySession {
             idle_timeout: Duration::from_secs(30),
             ending: Ending::CloseFrame,
             echo_close_reason: false,
-            binary_is_text: false,
         }
     }
 

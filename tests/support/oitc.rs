@@ -127,7 +127,11 @@ pub fn any_browser() -> String {
 
 /// A browser's connection that has not read anything yet.
 pub fn dial(address: SocketAddr, target: &str) -> Ws {
-    let offers = format!("access_token, {KEY}");
+    dial_with(address, KEY, target)
+}
+
+fn dial_with(address: SocketAddr, key: &str, target: &str) -> Ws {
+    let offers = format!("access_token, {key}");
     let ws = Ws::handshake(address, target, &[("Sec-WebSocket-Protocol", &offers)]);
     assert_eq!(ws.answer.status, 101);
     ws
@@ -135,7 +139,11 @@ pub fn dial(address: SocketAddr, target: &str) -> Ws {
 
 /// A browser on the line, welcomed and reachable.
 pub fn connect(address: SocketAddr, user: i64, browser: &str) -> Ws {
-    let mut ws = dial(address, &format!("/?userId={user}&browserUuid={browser}"));
+    connect_with(address, KEY, user, browser)
+}
+
+fn connect_with(address: SocketAddr, key: &str, user: i64, browser: &str) -> Ws {
+    let mut ws = dial_with(address, key, &format!("/?userId={user}&browserUuid={browser}"));
     assert!(ws.next_text().contains("ConnectionEstablished"));
     // The welcome comes before the connection can be reached; a pong comes after.
     assert_eq!(quiet(ws.drain()), []);
@@ -144,7 +152,12 @@ pub fn connect(address: SocketAddr, user: i64, browser: &str) -> Ws {
 
 /// A browser that asked for notifications.
 pub fn registered(address: SocketAddr, user: i64, browser: &str) -> Ws {
-    let mut ws = connect(address, user, browser);
+    registered_with(address, KEY, user, browser)
+}
+
+/// The same with a key of one's own.
+pub fn registered_with(address: SocketAddr, key: &str, user: i64, browser: &str) -> Ws {
+    let mut ws = connect_with(address, key, user, browser);
     register(&mut ws);
     ws
 }

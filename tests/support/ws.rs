@@ -38,8 +38,15 @@ impl Ws {
 
     /// Sends bytes that begin with a request of one's own, and reads the answer's head.
     pub fn start_raw(address: SocketAddr, bytes: &[u8]) -> Self {
+        Self::start_in_parts(address, &[bytes])
+    }
+
+    /// The same with a write for each part.
+    pub fn start_in_parts(address: SocketAddr, parts: &[&[u8]]) -> Self {
         let mut stream = connect(address);
-        stream.write_all(bytes).unwrap();
+        for part in parts {
+            stream.write_all(part).unwrap();
+        }
         let (head, buffer) = read_head(&mut stream);
         Self { stream, frames: Frames::new(buffer), answer: parse_head(&head) }
     }

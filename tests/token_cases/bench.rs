@@ -153,7 +153,7 @@ impl Bench {
     /// Ends the run: looks for what no case may cause, and reports everything together.
     pub(super) fn finish(mut self) {
         let written = self.written();
-        for line in self.leaks(&written) {
+        for line in leaks(&self.presented, &written) {
             self.note(&format!("a piece of a token in the log: {line}"));
         }
         if written.contains("panicked") {
@@ -176,15 +176,15 @@ impl Bench {
         eventually("the last refusal is in the log", || self.server.log().contains(topic));
         self.server.log() + &self.server.stdout()
     }
+}
 
-    /// The lines that hold a piece of a token: 16 bytes from any multiple of 16, or the
-    /// last 16, so that no leak of 31 bytes passes between two.
-    fn leaks<'a>(&self, written: &'a str) -> Vec<&'a str> {
-        let pieces: HashSet<_> = self.presented.iter().flat_map(|token| pieces(token)).collect();
-        assert!(pieces.len() > 1000, "too little to look for: {} pieces", pieces.len());
-        let leaks = |line: &&str| line.as_bytes().windows(PIECE).any(|at| pieces.contains(at));
-        written.lines().filter(leaks).collect()
-    }
+/// The lines that hold a piece of a token: 16 bytes from any multiple of 16, or the last 16,
+/// so that no leak of 31 bytes passes between two.
+pub(super) fn leaks<'a>(presented: &BTreeSet<String>, written: &'a str) -> Vec<&'a str> {
+    let pieces: HashSet<_> = presented.iter().flat_map(|token| pieces(token)).collect();
+    assert!(pieces.len() > 1000, "too little to look for: {} pieces", pieces.len());
+    let leaks = |line: &&str| line.as_bytes().windows(PIECE).any(|at| pieces.contains(at));
+    written.lines().filter(leaks).collect()
 }
 
 const PIECE: usize = 16;

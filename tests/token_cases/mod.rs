@@ -1,11 +1,12 @@
 //! Tokens good and bad, each presented at both doors of a running server.
 //!
 //! The list is data, `tests/cases/jwt.json`; [`case`] reads it, [`recipe`] and [`p256`]
-//! make its tokens, [`bench`] presents them. A verdict is what other clients see: whether
+//! make its tokens, [`bench`] presents them at notiflux and [`keys`] at oitc. A verdict is what other clients see: whether
 //! a message arrives.
 
 mod bench;
 mod case;
+mod keys;
 mod p256;
 mod recipe;
 

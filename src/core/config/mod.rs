@@ -78,6 +78,24 @@ impl Layers {
     pub fn read(sources: &Sources, profiles: &[Profile]) -> Self {
         let mut faults = Vec::new();
         let file = read_file(sources.file.as_deref(), &mut faults);
+        Self::of(file, faults, sources, profiles)
+    }
+
+    /// The same with a file that says `text`.
+    #[cfg(any(test, fuzzing))]
+    #[must_use]
+    pub fn of_text(path: &Path, text: &str, sources: &Sources, profiles: &[Profile]) -> Self {
+        let name = path.display().to_string();
+        let file = File::parse(&name, text);
+        Self::of(Some((name, file)), Vec::new(), sources, profiles)
+    }
+
+    fn of(
+        file: Option<(String, File)>,
+        mut faults: Vec<Fault>,
+        sources: &Sources,
+        profiles: &[Profile],
+    ) -> Self {
         let environment = Environment::read(&sources.environment);
         let (mut values, file) = match file {
             Some((name, mut file)) => {

@@ -377,6 +377,10 @@ fn describe(kind: &Kind, path: &[String]) -> String {
     };
     match kind {
         Kind::Message(message) => message.clone(),
+        // A single value where many are wanted may be the one that must not be shown.
+        Kind::InvalidType(found, expected) if ["a sequence", "a map"].contains(&&**expected) => {
+            format!("found {}, expected {}", kind_of(found), plain(expected))
+        }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             format!("found {}, expected {}", actual(found), plain(expected))
         }
@@ -409,6 +413,15 @@ pub(super) fn actual(found: &Actual) -> String {
     }
 }
 
+/// What kind of value was found.
+fn kind_of(found: &Actual) -> String {
+    match found {
+        Actual::Str(_) => "a text".to_owned(),
+        Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) => "a number".to_owned(),
+        other => actual(other),
+    }
+}
+
 /// serde names Rust types; users know numbers.
 fn plain(expected: &str) -> String {
     match expected {
@@ -419,6 +432,7 @@ fn plain(expected: &str) -> String {
         "i64" | "isize" => "a whole number".into(),
         "a boolean" => "true or false".into(),
         "a sequence" => "an array, such as [\"a\", \"b\"]".into(),
+        "a map" => "a table".into(),
         other => other.to_owned(),
     }
 }

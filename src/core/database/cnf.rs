@@ -15,10 +15,10 @@ use crate::core::config::Secret;
 #[derive(Debug)]
 pub struct Cnf {
     host: String,
-    port: u16,
-    user: String,
-    password: Secret,
-    database: String,
+    pub(super) port: u16,
+    pub(super) user: String,
+    pub(super) password: Secret,
+    pub(super) database: String,
 }
 
 /// What is wrong with an option file. Never quotes a value.
@@ -48,6 +48,9 @@ pub enum CnfError {
     /// The host has something in it that no host has, such as a port.
     #[error("found a `host` in {0} that is neither a name nor an address")]
     Host(PathBuf),
+    /// No data base can be called that, and in a URL it would be taken for a way up.
+    #[error("found a `database` in {0} that is `.` or `..`, which is no name")]
+    Database(PathBuf),
     /// The port is no port.
     #[error("found a `port` in {0} that is no number from 1 to 65535")]
     Port(PathBuf),
@@ -64,7 +67,7 @@ impl Cnf {
         Self::parse(path, &text)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, CnfError> {
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, CnfError> {
         let values = values(text).ok_or_else(|| CnfError::NoSection(path.into()))?;
         let get = |key: &str| values.get(key).cloned().unwrap_or_default();
         let need = |key: &'static str| match get(key) {
@@ -89,7 +92,11 @@ impl Cnf {
                 .ok_or_else(|| CnfError::Port(path.into()))?,
         };
         let password = Secret::from(get("password"));
-        Ok(Self { host, port, user: need("user")?, password, database: need("database")? })
+        let (user, database) = (need("user")?, need("database")?);
+        if matches!(database.as_str(), "." | "..") {
+            return Err(CnfError::Database(path.into()));
+        }
+        Ok(Self { host, port, user, password, database })
     }
 
     /// As a URL; always TCP, also for `localhost`.
@@ -187,6 +194,7 @@ mod tests {
             ("[client]\nuser=a", "found no `database` in"),
             ("[client]\nuser=a\ndatabase=d\nhost=db:3306", "neither a name nor an address"),
             ("[client]\nuser=a\ndatabase=d\nport=x", "is no number from 1 to 65535"),
+            ("[client]\nuser=a\ndatabase=..", "which is no name"),
             ("[client]\nuser=a\ndatabase=d\nport=0", "is no number from 1 to 65535"),
         ] {
             let error = url(text).unwrap_err();

@@ -6,6 +6,8 @@
 
 mod cnf;
 mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 
 use std::sync::Arc;
 use std::time::Duration;

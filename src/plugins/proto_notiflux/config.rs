@@ -103,7 +103,6 @@ impl Config {
             idle_timeout: self.idle_timeout,
             ending: Ending::CloseFrame,
             echo_close_reason: true,
-            binary_is_text: false,
         }
     }
 

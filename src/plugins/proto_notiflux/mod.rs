@@ -7,6 +7,8 @@
 mod broadcast;
 mod command;
 mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod session;
 
 use std::net::SocketAddr;
@@ -165,7 +167,7 @@ fn refused(refusal: Refusal, headers: &HeaderMap) -> Response {
         Refusal::NoConnection => "No Connection upgrade",
         Refusal::NoVersion => "WebSocket version header is required",
         Refusal::BadVersion => "Unsupported WebSocket version",
-        Refusal::BadKey => "Handshake error",
+        Refusal::BadKey | Refusal::Body => "Handshake error",
     };
     let mut response: HttpResponse<_> = empty(StatusCode::BAD_REQUEST);
     response.extensions_mut().insert(ReasonPhrase::from_static(reason.as_bytes()));

@@ -48,8 +48,9 @@ impl NotifluxSession {
                 self.tell(client, || format!("/subscribed {name}"));
             }
             Some(Refusal { reason, authenticated }) => {
-                // What comes without a good token can be anything, a token included.
-                let topic = authenticated.then_some(name);
+                // What comes without a good token can be anything, a token included; and so
+                // can what comes with one.
+                let topic = (authenticated && !name.contains(token)).then_some(name);
                 self.shared.refused("subscription", topic, reason);
                 self.tell(client, || format!("/denied {name} {reason}"));
             }
@@ -162,6 +163,9 @@ mod tests {
         }
         fn send(&mut self, frame: Frame) {
             self.0.push(format!("send {}", frame.as_str()));
+        }
+        fn send_binary(&mut self, bytes: &[u8]) {
+            self.0.push(format!("send {bytes:?}"));
         }
     }
 

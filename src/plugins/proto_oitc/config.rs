@@ -115,7 +115,6 @@ impl Config {
             // stream and never comes back; after a loss it reconnects.
             ending: Ending::Abrupt,
             echo_close_reason: false,
-            binary_is_text: true,
         }
     }
 }

@@ -128,6 +128,11 @@ impl Session for LegacySession {
         }
         ControlFlow::Continue(())
     }
+
+    /// The original does not look at the opcode.
+    async fn received_binary(&mut self, client: &mut dyn Client, bytes: &[u8]) -> ControlFlow<()> {
+        self.received(client, &String::from_utf8_lossy(bytes)).await
+    }
 }
 
 impl Drop for LegacySession {

@@ -8,6 +8,8 @@
 mod config;
 mod decode;
 mod export;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod handshake;
 mod legacy;
 mod post;

@@ -60,7 +60,7 @@ const MEMBERS: &[&str] = &[
 ];
 
 impl Notification {
-    fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(super) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
         // Go turns what is no UTF-8 into U+FFFD as well.
         let text = String::from_utf8_lossy(body);
         let mut members = Members::read(&text, MEMBERS)?;

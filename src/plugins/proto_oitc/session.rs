@@ -15,10 +15,12 @@ use super::decode::{Members, fits};
 use super::handshake::Visitor;
 use super::{Shared, post, wire};
 use crate::core::admission::Admission;
-use crate::core::message::{Audience, Publication};
+use crate::core::message::{Audience, Frame, Publication};
 use crate::core::session::{Client, Device, Limits, Session};
 use crate::core::sink::Receipt;
 
+const REGISTER: &str = "RegisterBrowserPushNotification";
+const TEST: &str = "TestPushNotification";
 const TEST_MESSAGE: &str = "This is a test push notification triggered by the client";
 
 pub(super) struct OitcSession {
@@ -44,9 +46,38 @@ struct Register {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Test {
+pub(super) struct Test {
     title: Option<String>,
     icon: Option<String>,
+}
+
+/// What a browser wants.
+pub(super) enum Request {
+    KeepAlive,
+    Register,
+    Test(Test),
+    /// Something nobody knows; holds what is to be said to it.
+    Unknown(Frame),
+    /// Something with a payload that does not go with it; holds what.
+    Unfitting(&'static str),
+    Undecodable,
+}
+
+/// Reads a message of a browser.
+pub(super) fn understand(text: &str) -> Request {
+    let read = Members::read(text, &["type", "message", "payload"]).and_then(|mut members| {
+        // The message is not used, but must be a text.
+        members.take::<String>("message")?;
+        Ok((members.take::<String>("type")?, members.take::<Value>("payload")?))
+    });
+    let Ok((kind, payload)) = read else { return Request::Undecodable };
+    match kind.as_str() {
+        "KeepAlive" => Request::KeepAlive,
+        REGISTER if fits::<Register>(&payload).is_some() => Request::Register,
+        REGISTER => Request::Unfitting(REGISTER),
+        TEST => fits(&payload).map_or(Request::Unfitting(TEST), Request::Test),
+        other => Request::Unknown(wire::unknown_type(other)),
+    }
 }
 
 impl OitcSession {
@@ -102,46 +133,28 @@ impl Session for OitcSession {
     }
 
     async fn received(&mut self, client: &mut dyn Client, text: &str) -> ControlFlow<()> {
-        let read = Members::read(text, &["type", "message", "payload"]).and_then(|mut members| {
-            // The message is not used, but must be a text.
-            members.take::<String>("message")?;
-            Ok((members.take::<String>("type")?, members.take::<Value>("payload")?))
-        });
-        let Ok((kind, payload)) = read else {
-            debug!(user = self.user, "Undecodable message, ending the connection");
-            return ControlFlow::Break(());
-        };
-        let fitting = match kind.as_str() {
-            "KeepAlive" => {
-                client.send(wire::pong());
-                true
+        match understand(text) {
+            Request::Undecodable => {
+                debug!(user = self.user, "Undecodable message, ending the connection");
+                return ControlFlow::Break(());
             }
-            "RegisterBrowserPushNotification" => {
-                let fits = fits::<Register>(&payload).is_some();
-                if fits {
-                    self.shared.users.register(self.user);
-                }
-                fits
-            }
-            "TestPushNotification" => match fits(&payload) {
-                Some(request) => {
-                    match self.shared.router.admit(text.len()).await {
-                        Ok(admission) => _ = self.test(request, &admission).settled().await,
-                        Err(error) => debug!(%error, "Test notification refused"),
-                    }
-                    true
-                }
-                None => false,
+            Request::KeepAlive => client.send(wire::pong()),
+            Request::Register => self.shared.users.register(self.user),
+            Request::Test(request) => match self.shared.router.admit(text.len()).await {
+                Ok(admission) => _ = self.test(request, &admission).settled().await,
+                Err(error) => debug!(%error, "Test notification refused"),
             },
-            other => {
-                client.send(wire::unknown_type(other));
-                true
+            Request::Unknown(answer) => client.send(answer),
+            Request::Unfitting(kind) => {
+                debug!(user = self.user, kind, "Payload of the wrong kind ignored");
             }
-        };
-        if !fitting {
-            debug!(user = self.user, kind, "Payload of the wrong kind ignored");
         }
         ControlFlow::Continue(())
+    }
+
+    /// The original does not look at the opcode.
+    async fn received_binary(&mut self, client: &mut dyn Client, bytes: &[u8]) -> ControlFlow<()> {
+        self.received(client, &String::from_utf8_lossy(bytes)).await
     }
 }
 

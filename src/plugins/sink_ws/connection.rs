@@ -303,19 +303,17 @@ impl Connection {
                 // After our Close only theirs matters.
                 _ if self.cut.is_some() => {}
                 Event::Pong => {}
-                Event::Text(text) => self.received(outbox, &text).await,
+                Event::Text(text) => {
+                    if self.session.received(&mut self.client, &text).await.is_break() {
+                        self.close(outbox, Some((1000, "")));
+                    }
+                }
                 Event::Binary(bytes) => {
-                    if self.limits.binary_is_text {
-                        self.received(outbox, &String::from_utf8_lossy(&bytes)).await;
+                    if self.session.received_binary(&mut self.client, &bytes).await.is_break() {
+                        self.close(outbox, Some((1000, "")));
                     }
                 }
             }
-        }
-    }
-
-    async fn received(&mut self, outbox: &Outbox, text: &str) {
-        if self.session.received(&mut self.client, text).await.is_break() {
-            self.close(outbox, Some((1000, "")));
         }
     }
 
@@ -411,7 +409,6 @@ mod tests {
                 ping_interval,
                 ending: Ending::Abrupt,
                 echo_close_reason: false,
-                binary_is_text: false,
                 idle_timeout: 2 * ping_interval,
             }
         }

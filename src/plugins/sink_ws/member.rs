@@ -5,6 +5,8 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+
 use super::batch::Batch;
 use super::outbox::Outbox;
 use super::queue::Refused;
@@ -24,6 +26,13 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
         Self { shared, outbox, topics: HashMap::new() }
+    }
+
+    fn offer(&self, frame: Bytes) {
+        let offer = self.outbox.offer(&Batch::aside(frame));
+        if offer.refused == Some(Refused::Full) {
+            self.shared.dropped.add(&Drops { full: 1, ..Drops::default() });
+        }
     }
 }
 
@@ -62,10 +71,11 @@ impl Client for Member {
     }
 
     fn send(&mut self, frame: Frame) {
-        let offer = self.outbox.offer(&Batch::aside(wire::text(frame.as_bytes())));
-        if offer.refused == Some(Refused::Full) {
-            self.shared.dropped.add(&Drops { full: 1, ..Drops::default() });
-        }
+        self.offer(wire::text(frame.as_bytes()));
+    }
+
+    fn send_binary(&mut self, bytes: &[u8]) {
+        self.offer(wire::binary(bytes));
     }
 }
 

@@ -9,6 +9,8 @@ mod config;
 mod connection;
 mod device;
 mod fanout;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod lane;
 mod member;
 mod meter;

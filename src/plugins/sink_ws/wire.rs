@@ -9,6 +9,11 @@ pub(super) fn text(payload: &[u8]) -> Bytes {
     frame(OpCode::Data(Data::Text), payload)
 }
 
+/// A binary message in one frame.
+pub(super) fn binary(payload: &[u8]) -> Bytes {
+    frame(OpCode::Data(Data::Binary), payload)
+}
+
 pub(super) fn ping() -> Bytes {
     frame(OpCode::Control(Control::Ping), b"")
 }
@@ -56,6 +61,7 @@ mod tests {
         assert_eq!(&text(&payload[..65535])[..4], [0x81, 126, 255, 255]);
         assert_eq!(&text(&payload)[..10], [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
         assert_eq!(text(b"").as_ref(), [0x81, 0]);
+        assert_eq!(binary(b"x").as_ref(), [0x82, 1, b'x']);
     }
 
     #[test]
