@@ -24,6 +24,7 @@
 
 mod churn;
 mod descriptors;
+mod handover;
 mod options;
 mod outage;
 mod resets;
@@ -54,6 +55,7 @@ const SCENARIOS: &[Scenario] = &[
     ("churn", churn::churn),
     ("slow", slow::slow),
     ("restart", restart::restart),
+    ("handover", handover::handover),
     ("outage", outage::outage),
     ("descriptors", descriptors::descriptors),
     ("resets", resets::resets),

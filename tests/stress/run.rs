@@ -1,7 +1,8 @@
 //! What scenarios share.
 
-use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::thread::{self, ThreadId};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::options::{Options, Seeds};
@@ -43,31 +44,37 @@ impl Run {
     }
 }
 
-/// Runs clients, all of them on this thread: the other cores belong to the server.
+/// Runs clients, all of them on this thread: the other cores belong to the server. They are
+/// one task, which must be free to read all that has come: with the budget of a task, a
+/// thousand readers would fall behind one publisher.
 pub fn block_on<T>(clients: impl Future<Output = T>) -> T {
     let run_time = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    run_time.unwrap().block_on(clients)
+    run_time.unwrap().block_on(tokio::task::unconstrained(clients))
 }
 
-thread_local! {
-    static FAULT: RefCell<String> = const { RefCell::new(String::new()) };
-}
+/// What panics said, in the order of coming, and on which thread.
+static FAULTS: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
 
 /// Does it; the sentence and the place of a panic become an error.
 pub fn attempt(it: impl FnOnce() -> String) -> Result<String, String> {
     std::panic::set_hook(Box::new(|info| {
         let sentence = info.payload_as_str().unwrap_or("it failed without a word");
         let place = info.location().map(|at| format!(" ({}:{})", at.file(), at.line()));
-        FAULT.set(format!("{sentence}{}", place.unwrap_or_default()));
+        let fault = format!("{sentence}{}", place.unwrap_or_default());
+        FAULTS.lock().unwrap().push((thread::current().id(), fault));
     }));
     let done = catch_unwind(AssertUnwindSafe(it));
     let _ = std::panic::take_hook();
-    done.map_err(|_| FAULT.take())
+    // The first is the cause, on whatever thread it was.
+    let mut faults = std::mem::take(&mut *FAULTS.lock().unwrap());
+    done.map_err(|_| faults.swap_remove(0).1)
 }
 
 /// What the last panic on this thread said.
 pub fn last_fault() -> String {
-    FAULT.take()
+    let faults = FAULTS.lock().unwrap();
+    let own = faults.iter().rfind(|(thread, _)| *thread == thread::current().id());
+    own.map_or_else(String::new, |(_, fault)| fault.clone())
 }
 
 /// With commas: 1,234,567.

@@ -1,13 +1,17 @@
 //! One client in a hundred stops reading, with megabytes on their way to it.
 
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::churn::{attend, publish, subscribers};
+use crate::churn::subscribers;
 use crate::run::{Run, block_on, thousands};
 use crate::support::frames::Frame;
-use crate::support::ledger::Ledger;
-use crate::support::notiflux::{Delivery, STRICT, Topic};
+use crate::support::ledger::{Ledger, Stay};
+use crate::support::notiflux::{Delivery, Listener, Pause, STRICT, Speaker, Topic};
 use crate::support::peer::within;
 use crate::support::server::Builder;
 
@@ -15,6 +19,10 @@ const HEALTHY: usize = 300;
 const STOPPED: usize = 3;
 const MESSAGES: usize = 400;
 const BYTES: usize = 20_000;
+
+/// Messages that are published before those who read have them: far fewer than may wait for
+/// one of them, so that nobody is slow who is meant to be healthy.
+const AHEAD: usize = 8;
 
 /// What a client that does not read may cost: the bound of its queue, and some more.
 const MOST_KIB: usize = 1024 + 64;
@@ -25,29 +33,16 @@ pub fn slow(_: &Run) -> String {
     let (calm, topic) = (Topic::new("calm"), Topic::new("t"));
     // The same load without them, for what it costs.
     let without = block_on(async {
-        server.forget_peak();
-        let over = watch::Sender::new(false);
         let healthy = subscribers(&ledger, &calm, address, HEALTHY + STOPPED).await;
-        let healthy = join_all(healthy.into_iter().map(|it| attend(it, over.subscribe())));
-        let published = async {
-            publish(&ledger, &calm, address, 0..2, MESSAGES / 4, BYTES).await;
-            over.send_replace(true);
-        };
-        tokio::join!(healthy, published);
+        server.forget_peak();
+        load(&ledger, &calm, address, 0, MESSAGES / 4, healthy).await;
         server.peak_kib()
     });
-    let over = watch::Sender::new(false);
     let (stays, delivery) = block_on(async {
         let healthy = subscribers(&ledger, &topic, address, HEALTHY).await;
         let mut stopped = subscribers(&ledger, &topic, address, STOPPED).await;
         server.forget_peak();
-        let healthy = join_all(healthy.into_iter().map(|it| attend(it, over.subscribe())));
-        let published = async {
-            let told = publish(&ledger, &topic, address, 2..4, MESSAGES / 2, BYTES).await;
-            over.send_replace(true);
-            told
-        };
-        let (mut stays, delivery) = tokio::join!(healthy, published);
+        let (mut stays, delivery) = load(&ledger, &topic, address, 1, MESSAGES, healthy).await;
         // They may have what was queued for them, and learn why they go, if they hurry.
         for (listener, stay) in &mut stopped {
             stay.who = format!("stopped {}", stay.who);
@@ -91,4 +86,43 @@ pub fn slow(_: &Run) -> String {
         (MESSAGES * BYTES) as f64 / 1e6,
         thousands(HEALTHY * MESSAGES)
     )
+}
+
+/// Publishes to those who read, as fast as they do; what they got and what was told.
+async fn load(
+    ledger: &Ledger,
+    topic: &Topic,
+    address: SocketAddr,
+    publisher: u16,
+    messages: usize,
+    healthy: Vec<(Listener<'_>, Stay)>,
+) -> (Vec<Stay>, Delivery) {
+    let (count, read, over) = (healthy.len(), Cell::new(0), watch::Sender::new(false));
+    let reading = join_all(healthy.into_iter().map(async |(mut listener, mut stay)| {
+        let mut over = over.subscribe();
+        while listener.listen(&mut stay, 1, &mut over).await == Pause::Enough {
+            read.set(read.get() + 1);
+        }
+        let done = listener.finish(&mut stay).await;
+        let seen = stay.seen.len();
+        assert!(done, "{}, who reads, was disconnected after {seen} messages", stay.who);
+        stay
+    }));
+    let publishing = async {
+        let mut speaker = Speaker::new(ledger, address, publisher, BYTES);
+        let mut told = Delivery::default();
+        for number in 0..messages {
+            let said = within("a publish is answered", speaker.say(topic)).await;
+            told += said.unwrap_or_else(|error| panic!("no answer: {error}"));
+            let keep_up = async {
+                while read.get() + AHEAD * count < number * count {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            within("those who read have most of it", keep_up).await;
+        }
+        over.send_replace(true);
+        told
+    };
+    tokio::join!(reading, publishing)
 }

@@ -1,6 +1,6 @@
 //! Raw HTTP/1.1: one request on a fresh connection, sent as given.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::DEADLINE;
@@ -79,6 +79,7 @@ pub fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
     let mut chunk = [0; 65536];
     while length.is_none_or(|length| rest.len() < length) {
         match stream.read(&mut chunk) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => break,
             Ok(n) => rest.extend_from_slice(&chunk[..n]),
         }
@@ -100,7 +101,11 @@ pub fn read_head(stream: &mut TcpStream) -> (String, Vec<u8>) {
             let rest = read.split_off(end + 4);
             return (String::from_utf8(read).unwrap(), rest);
         }
-        let n = stream.read(&mut chunk).expect("a response head");
+        let n = match stream.read(&mut chunk) {
+            // A read with a deadline is not begun again by itself.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read.expect("a response head"),
+        };
         assert!(n > 0, "connection closed in the head: {:?}", String::from_utf8_lossy(&read));
         read.extend_from_slice(&chunk[..n]);
     }

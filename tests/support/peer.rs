@@ -162,8 +162,6 @@ pub async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 async fn read(stream: &TcpStream, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
     loop {
         stream.readable().await?;
-        // Who always finds something must let others have their turn.
-        tokio::task::consume_budget().await;
         match read_now(stream, &mut take) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             done => return done,
