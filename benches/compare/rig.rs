@@ -110,6 +110,7 @@ impl Place {
                 let messages = (f64::from(*messages) * seconds / 3.0).ceil();
                 args.push(format!("--messages={messages:.0}"));
             }
+            Length::Exactly(messages) => args.push(format!("--messages={messages}")),
             Length::Idle => args.push("--idle".into()),
         }
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));

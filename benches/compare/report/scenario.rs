@@ -45,6 +45,8 @@ pub(crate) enum Length {
     Times(f64),
     /// So many messages where `--seconds` is 3, and in proportion.
     Messages(u32),
+    /// So many messages, whatever `--seconds` is: fewer would show nothing.
+    Exactly(u32),
     /// Nothing but connections.
     Idle,
 }
@@ -192,7 +194,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         loads: &[
             Load {
                 name: "10 stopped",
-                length: Length::Messages(700),
+                length: Length::Exactly(700),
                 ..load(
                     1000,
                     &["--payload", "8192", "--rate", "40", "--in-flight", "4", "--slow", "10"],
@@ -200,7 +202,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             },
             Load {
                 name: "none stopped",
-                length: Length::Messages(700),
+                length: Length::Exactly(700),
                 ..load(1000, &["--payload", "8192", "--rate", "40", "--in-flight", "4"])
             },
         ],
