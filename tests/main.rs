@@ -17,12 +17,14 @@
     unreachable_pub
 )]
 
+mod admin;
 mod apikey;
 mod bench;
 mod browser;
 mod cli;
 mod compare;
 mod config;
+mod conservation;
 mod demo;
 mod drain;
 mod fanout;

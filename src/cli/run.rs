@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -33,7 +33,7 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
     let inherited = Inherited::take();
     let layers = common.layers(None);
     let plan = plan::check(&layers, plugins::ALL).plan()?;
-    let (_log, filter) = start_log(&plan.log).map_err(Failure::misused)?;
+    let (_log, filter, lost_lines) = start_log(&plan.log).map_err(Failure::misused)?;
     bulkhead::tell_panics();
     raise_descriptor_limit();
     for note in layers.notes.iter().chain(&layers.shadowed()) {
@@ -48,7 +48,7 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
         .build()
         .map_err(Failure::failed)?;
     let inherited = inherited.map_err(Failure::misused)?;
-    let done = runtime.block_on(serve(plan, inherited, common, &filter));
+    let done = runtime.block_on(serve(plan, inherited, common, &filter, lost_lines));
     runtime.shutdown_timeout(LAST_WAIT);
     done
 }
@@ -66,6 +66,7 @@ async fn serve(
     inherited: Inherited,
     common: &Common,
     filter: &Filter,
+    lost_lines: ErrorCounter,
 ) -> Result<(), Failure> {
     // Before anything else: it would end the process.
     let mut hang_up = signal(SignalKind::hangup()).map_err(Failure::failed)?;
@@ -84,6 +85,10 @@ async fn serve(
     for (address, inherited, protocols) in server.addresses() {
         info!(%address, inherited, %protocols, "Listening");
     }
+    if let Some(address) = server.admin_address() {
+        info!(%address, "Answering operators");
+    }
+    server.metrics().log_lines_lost(move || lost_lines.dropped_lines());
     tell_systemd(&[NotifyState::Ready]);
     if let Some(time) = sd_notify::watchdog_enabled().filter(|time| !time.is_zero()) {
         tokio::spawn(say_alive(time / 2));
@@ -154,9 +159,9 @@ async fn next(
     info!(signal = name, "Signal received");
 }
 
-/// Starts the log. What it returns must live as long as anything is logged, and can change
-/// what is.
-fn start_log(log: &Log) -> Result<(WorkerGuard, Filter), String> {
+/// Starts the log. What it returns must live as long as anything is logged, can change what
+/// is, and counts the lines that are lost.
+fn start_log(log: &Log) -> Result<(WorkerGuard, Filter, ErrorCounter), String> {
     let (filter, handle) = reload::layer(log.filter()?);
     let registry = tracing_subscriber::registry().with(filter);
     // A pipe that nobody reads must not stop the server: lines beyond the queue are lost.
@@ -164,6 +169,7 @@ fn start_log(log: &Log) -> Result<(WorkerGuard, Filter), String> {
         .lossy(true)
         .buffered_lines_limit(LOG_LINES)
         .finish(io::stderr());
+    let lost_lines = writer.error_counter();
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let started = match log.format {
         LogFormat::Text => {
@@ -172,5 +178,5 @@ fn start_log(log: &Log) -> Result<(WorkerGuard, Filter), String> {
         }
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
-    started.map(|()| (guard, handle)).map_err(|error| error.to_string())
+    started.map(|()| (guard, handle, lost_lines)).map_err(|error| error.to_string())
 }

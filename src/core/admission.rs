@@ -66,6 +66,12 @@ impl Room {
         Ok(Admission(permit.ok().map(Arc::new)))
     }
 
+    /// How many bytes are on their way, each message with what it takes beyond its text.
+    /// What is kept back for the first in line counts as well.
+    pub(super) fn taken(&self) -> usize {
+        (self.bytes as usize).saturating_sub(self.free.available_permits())
+    }
+
     /// Resolves when nothing is on its way.
     pub(super) async fn empty(&self) {
         let _ = self.free.acquire_many(self.bytes).await;
@@ -83,6 +89,7 @@ mod tests {
         let room = Room::new(10_000, Duration::from_hours(1));
         let first = room.admit(6_000).await.unwrap();
         let again = first.clone();
+        assert_eq!(room.taken(), 6_000 + OVERHEAD);
         let mut second = Box::pin(room.admit(6_000));
         assert!((&mut second).now_or_never().is_none());
         drop(first);

@@ -30,6 +30,7 @@ use super::config::{self, Listen};
 use super::http::empty;
 use super::inherited::Inherited;
 use super::intake::{Intake, Place};
+use super::metrics::Metrics;
 use super::plugin::Jobs;
 use super::protocol::Protocol;
 use super::stream::Stream;
@@ -78,34 +79,17 @@ pub(super) struct Entrance {
 }
 
 impl Listener {
-    /// Binds the first address of the host that can be bound, IPv4 before IPv6, unless one
-    /// of them was inherited.
+    /// Binds the port, see [`bind`], and makes the routes.
     pub(super) async fn bind(
         listen: &Listen,
         inherited: &mut Inherited,
         mut protocols: Vec<(String, Arc<dyn Protocol>)>,
+        metrics: &Metrics,
     ) -> io::Result<Self> {
-        let Listen { host, port } = listen;
-        let mut addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
-        addresses.sort_by_key(SocketAddr::is_ipv6);
-        let given = inherited.claim(&addresses);
-        let is_inherited = given.is_some();
-        let socket = match given {
-            Some(socket) => {
-                socket.set_nonblocking(true)?;
-                TcpListener::from_std(socket)?
-            }
-            None => match listen_on(&addresses) {
-                // All addresses, on a system without IPv6.
-                Err(error) if host == "::" && error.kind() != io::ErrorKind::AddrInUse => {
-                    listen_on(&[(Ipv4Addr::UNSPECIFIED, *port).into()])?
-                }
-                listening => listening?,
-            },
-        };
+        let (socket, is_inherited) = bind(listen, inherited).await?;
         let address = socket.local_addr()?;
         protocols.sort_by_key(|(_, protocol)| protocol.is_catch_all());
-        let routes = all_routes(&protocols);
+        let routes = all_routes(&protocols, metrics);
         Ok(Self { socket, address, is_inherited, routes, protocols })
     }
 
@@ -161,6 +145,29 @@ impl Listener {
     }
 }
 
+/// Binds the first address of the host that can be bound, IPv4 before IPv6, unless one of
+/// them was inherited; says whether it was.
+pub(super) async fn bind(
+    listen: &Listen,
+    inherited: &mut Inherited,
+) -> io::Result<(TcpListener, bool)> {
+    let Listen { host, port } = listen;
+    let mut addresses: Vec<_> = lookup_host((host.as_str(), *port)).await?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    if let Some(socket) = inherited.claim(&addresses) {
+        socket.set_nonblocking(true)?;
+        return Ok((TcpListener::from_std(socket)?, true));
+    }
+    let socket = match listen_on(&addresses) {
+        // All addresses, on a system without IPv6.
+        Err(error) if host == "::" && error.kind() != io::ErrorKind::AddrInUse => {
+            listen_on(&[(Ipv4Addr::UNSPECIFIED, *port).into()])?
+        }
+        listening => listening?,
+    };
+    Ok((socket, false))
+}
+
 /// Listens on the first of the addresses that can be had.
 fn listen_on(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -185,18 +192,32 @@ fn listen_on(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
 
 /// One protocol after the other; an empty 404 for what none of them answers, whatever it
 /// was that did not fit.
-fn all_routes(protocols: &[(String, Arc<dyn Protocol>)]) -> BoxedFilter<(Response,)> {
+fn all_routes(
+    protocols: &[(String, Arc<dyn Protocol>)],
+    metrics: &Metrics,
+) -> BoxedFilter<(Response,)> {
+    let counted = |name: &str| {
+        let answers = metrics.answers(name);
+        move |response: Response| {
+            answers.add(response.status());
+            response
+        }
+    };
     let mut all: Option<BoxedFilter<(Response,)>> = None;
-    for (_, protocol) in protocols {
-        let routes = protocol.clone().routes();
+    for (name, protocol) in protocols {
+        let routes = protocol.clone().routes().map(counted(name)).boxed();
         all = Some(match all {
             Some(all) => all.or(routes).unify().boxed(),
             None => routes,
         });
     }
     let nothing = || warp::any().and_then(|| async { Err(warp::reject::not_found()) }).boxed();
+    let not_found = counted("");
     all.unwrap_or_else(nothing)
-        .recover(|_| async { Ok::<_, Infallible>(empty(StatusCode::NOT_FOUND)) })
+        .recover(move |_| {
+            let answer = not_found(empty(StatusCode::NOT_FOUND));
+            async { Ok::<_, Infallible>(answer) }
+        })
         .unify()
         .boxed()
 }

@@ -1,5 +1,6 @@
 //! The core: it knows topics, sinks and tables, and names no plugin.
 
+pub mod admin;
 pub mod admission;
 pub mod auth;
 pub mod auth_failures;
@@ -9,6 +10,7 @@ pub mod client_address;
 pub mod config;
 pub mod database;
 pub mod drain;
+pub mod health;
 pub mod http;
 pub mod hub;
 pub mod inherited;
@@ -16,6 +18,7 @@ pub mod intake;
 pub mod json;
 pub mod listener;
 pub mod message;
+pub mod metrics;
 pub mod origin;
 pub mod plan;
 pub mod plugin;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use figment::value::{Dict, Value};
 
-use super::config::{Draft, Fault, Faults, Layers, Listen, Log, Names, Server};
+use super::config::{Admin, Draft, Fault, Faults, Layers, Listen, Log, Names, Server};
 use super::database;
 use super::message::Pattern;
 use super::plugin::{AuthBuild, Make, Plugin, ProtocolBuild, SinkBuild};
@@ -18,6 +18,8 @@ const KINDS: [&str; 4] = ["database", "auth", "sink", "protocol"];
 pub struct Plan {
     /// `[server]`.
     pub server: Server,
+    /// `[admin]`.
+    pub admin: Admin,
     /// `[log]`.
     pub log: Log,
     pub(super) databases: Vec<(String, database::Config)>,
@@ -103,13 +105,19 @@ pub fn check(layers: &Layers, plugins: &[Plugin]) -> Checked {
         Some(Value::Dict(_, dict)) => dict,
         _ => Dict::new(),
     };
-    let (server, log) = (take("server"), take("log"));
+    let (server, admin, log) = (take("server"), take("admin"), take("log"));
 
     let mut table = toml::Table::new();
     let mut draft = Draft::new(layers, &names, "server", server, &mut faults, &mut table);
     let server: Server = draft.typed();
     server.check(&mut draft.check());
     effective.insert("server".into(), table.into());
+
+    let mut table = toml::Table::new();
+    let mut draft = Draft::new(layers, &names, "admin", admin, &mut faults, &mut table);
+    let admin: Admin = draft.typed();
+    admin.check(&mut draft.check());
+    effective.insert("admin".into(), table.into());
 
     let mut table = toml::Table::new();
     let mut draft = Draft::new(layers, &names, "log", log, &mut faults, &mut table);
@@ -119,6 +127,7 @@ pub fn check(layers: &Layers, plugins: &[Plugin]) -> Checked {
 
     let mut plan = Plan {
         server,
+        admin,
         log,
         databases: vec![],
         auth: vec![],
@@ -144,6 +153,9 @@ pub fn check(layers: &Layers, plugins: &[Plugin]) -> Checked {
             "protocol",
             "nothing to serve: no [protocol.…] is configured; add one to config.toml or choose a profile, such as --profile notiflux or --profile demo",
         ));
+    }
+    if let Some(message) = taken_by_a_protocol(&plan, &names.shared) {
+        faults.push(layers.fault("admin.listen", message));
     }
     plan.stamps = stamps(layers, &effective, &plan);
     // What a broken line leaves behind is no fault of its own.
@@ -179,6 +191,18 @@ fn stamps(layers: &Layers, effective: &toml::Table, plan: &Plan) -> BTreeMap<Str
     stamps
 }
 
+/// Operators need a port of their own.
+fn taken_by_a_protocol(plan: &Plan, shared: &Listen) -> Option<String> {
+    let listen = plan.admin.listen().filter(|listen| listen.port != 0)?;
+    let is_there = |protocol: &&PlannedProtocol| {
+        protocol.listen.as_ref().map_or(shared, |(_, own)| own) == &listen
+    };
+    let protocol = &plan.protocols.iter().find(is_there)?.name;
+    Some(format!(
+        "found \"{listen}\", where [protocol.{protocol}] is served, expected another address"
+    ))
+}
+
 /// The tables as they were written, sorted by what they configure.
 #[derive(Default)]
 struct Tables {
@@ -196,7 +220,7 @@ fn tables(layers: &Layers, faults: &mut Vec<Fault>) -> Tables {
     let mut tables = Tables::default();
     for (section, value) in layers.values() {
         let kind = KINDS.into_iter().find(|kind| kind == section);
-        if kind.is_none() && !matches!(section.as_str(), "server" | "log") {
+        if kind.is_none() && !matches!(section.as_str(), "server" | "admin" | "log") {
             faults.push(layers.fault(section, unknown_section(section)));
             continue;
         }
@@ -238,7 +262,7 @@ fn unknown_section(name: &str) -> String {
     let hint =
         if core.contains_key(name) { format!(" (or server.{name}?)") } else { String::new() };
     format!(
-        "unknown section `{name}`{hint}, expected one of `profile`, `server`, `log`, `database`, `auth`, `sink`, `protocol`"
+        "unknown section `{name}`{hint}, expected one of `profile`, `server`, `admin`, `log`, `database`, `auth`, `sink`, `protocol`"
     )
 }
 
@@ -320,10 +344,7 @@ fn take_listen(draft: &mut Draft<'_>) -> Option<(String, Listen)> {
     }
     let listen = Listen::parse(&text);
     if listen.is_none() {
-        let fault = format!(
-            "found {text:?}, expected host:port, such as \"127.0.0.1:8083\", \"[::1]:8083\" or \"localhost:8083\""
-        );
-        draft.check().fault("listen", &fault);
+        draft.check().fault("listen", &Listen::expected(&text));
     }
     let listen = listen?;
     if listen == *draft.shared() && listen.port != 0 {

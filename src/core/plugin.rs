@@ -22,6 +22,8 @@ use super::auth_failures::AuthFailures;
 use super::body::Bodies;
 use super::config::{Check, Draft};
 use super::database::Database;
+use super::health::Health;
+use super::metrics::Metrics;
 use super::protocol::Protocol;
 use super::router::Router;
 use super::sink::{LiveSink, Sink};
@@ -201,16 +203,24 @@ pub trait FromConfig<Cx>: Sized + Send + Sync {
 
 /// The data bases by name.
 #[derive(Clone, Debug, Default)]
-pub struct Databases(pub(super) Arc<HashMap<String, Database>>);
+pub struct Databases(pub(super) Arc<HashMap<String, Database>>, pub(super) Health);
 
 impl Databases {
+    /// None so far; those that are asked for have to answer for the server to be ready.
+    pub(super) fn new(health: Health) -> Self {
+        Self(Arc::default(), health)
+    }
+
     /// The data base `[database.<name>]`.
     ///
     /// # Errors
     /// When there is none; [`Check::database`] says so before.
     pub fn get(&self, name: &str) -> Result<Database, BoxError> {
         let found = self.0.get(name).cloned();
-        found.ok_or_else(|| format!("no [database.{name}] is configured").into())
+        let found = found.ok_or_else(|| format!("no [database.{name}] is configured"))?;
+        // What nobody asked for is nobody's trouble when it is down.
+        self.1.needs(&found);
+        Ok(found)
     }
 }
 
@@ -223,6 +233,8 @@ pub struct AuthCx {
     pub jobs: Jobs,
     /// Every `[database.<name>]`.
     pub databases: Databases,
+    /// Where it counts. Its verdicts are counted for it.
+    pub metrics: Metrics,
 }
 
 /// What a sink is given.
@@ -237,6 +249,10 @@ pub struct SinkCx {
     pub connections: Jobs,
     /// Every `[database.<name>]`.
     pub databases: Databases,
+    /// Where it counts: what became of messages with [`Metrics::sink`].
+    pub metrics: Metrics,
+    /// Where it says that it cannot work.
+    pub health: Health,
 }
 
 /// What a protocol is given. The only one that holds the router: a sink cannot
@@ -254,6 +270,8 @@ pub struct ProtocolCx {
     pub jobs: Jobs,
     /// Every `[database.<name>]`.
     pub databases: Databases,
+    /// Where it counts. What it publishes, its answers and its connections are counted for it.
+    pub metrics: Metrics,
     pub(super) auth: Arc<HashMap<String, Arc<dyn AuthProvider>>>,
     pub(super) live_sinks: Arc<HashMap<String, Arc<dyn LiveSink>>>,
 }
@@ -273,8 +291,9 @@ impl ProtocolCx {
     /// # Errors
     /// When there is none; [`Check::live_sink`] says so before.
     pub fn live_sink(&self, name: &str) -> Result<Arc<dyn LiveSink>, BoxError> {
-        let found = self.live_sinks.get(name).cloned();
-        found.ok_or_else(|| format!("no [sink.{name}] is configured").into())
+        let found = self.live_sinks.get(name);
+        let found = found.ok_or_else(|| format!("no [sink.{name}] is configured"))?;
+        Ok(found.of_protocol(self.metrics.connections(&self.name)))
     }
 }
 

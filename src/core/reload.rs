@@ -21,10 +21,11 @@ use super::auth::{AuthError, AuthProvider, Grant};
 use super::bulkhead::Bulkhead;
 use super::config;
 use super::message::Pattern;
+use super::metrics;
 use super::plan::{Plan, PlannedProtocol, PlannedSink};
 use super::plugin::{BuiltSink, Jobs, Running};
 use super::protocol::Protocol;
-use super::router::{Route, Router};
+use super::router::{Route, Routes};
 use super::server::StartError;
 use super::sink::LiveSink;
 use super::stamp::Stamp;
@@ -79,6 +80,7 @@ pub(super) struct SinkSlot {
     running: Running<BuiltSink>,
     topics: Vec<Pattern>,
     bulkhead: Arc<Bulkhead>,
+    books: metrics::Sink,
     jobs: Jobs,
 }
 
@@ -87,13 +89,15 @@ impl SinkSlot {
         name: &str,
         topics: Vec<Pattern>,
         (running, jobs): (Running<BuiltSink>, Jobs),
+        books: metrics::Sink,
     ) -> Self {
         let bulkhead = Arc::new(Bulkhead::new(format!("sink.{name}")));
-        Self { running, topics, bulkhead, jobs }
+        Self { running, topics, bulkhead, books, jobs }
     }
 
     pub(super) fn route(&self) -> Route {
-        Route::new(self.topics.clone(), self.running.it.sink.clone(), self.bulkhead.clone())
+        let (topics, sink) = (self.topics.clone(), self.running.it.sink.clone());
+        Route::new(topics, sink, self.bulkhead.clone(), self.books.clone())
     }
 
     /// The sink, if it has clients.
@@ -115,7 +119,7 @@ pub(super) struct InForce {
     pub auth: HashMap<String, AuthSlot>,
     pub sinks: BTreeMap<String, SinkSlot>,
     pub protocols: HashMap<String, Running<Arc<dyn Protocol>>>,
-    pub router: Arc<Router>,
+    pub routes: Arc<Routes>,
 }
 
 /// What was built for a reload and is not in force yet.
@@ -235,7 +239,8 @@ impl InForce {
             let slot = match (before.remove(&name), built) {
                 (old, Some(built)) => {
                     retired.extend(old.map(|old| old.jobs));
-                    SinkSlot::new(&name, topics, built)
+                    let books = self.workshop.metrics.sink(&name);
+                    SinkSlot::new(&name, topics, built, books)
                 }
                 (Some(old), None) => SinkSlot { topics, ..old },
                 (None, None) => continue,
@@ -263,7 +268,7 @@ impl InForce {
                 retired.push(slot.jobs);
             }
         }
-        let old = self.router.replace(self.sinks.values().map(SinkSlot::route).collect());
+        let old = self.routes.replace(self.sinks.values().map(SinkSlot::route).collect());
         self.retire(old, retired);
     }
 

@@ -17,28 +17,33 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::BoxError;
+use super::admin::{Admin, Questions};
 use super::auth::AuthProvider;
 use super::auth_failures::AuthFailures;
 use super::body::Bodies;
 use super::config::{self, Listen};
 use super::drain::Draining;
+use super::health::Health;
 use super::inherited::{Inherited, InheritedError};
 use super::intake::Intake;
 use super::listener::{Entrance, Listener};
+use super::metrics::Metrics;
 use super::plan::{Plan, PlannedProtocol, PlannedSink};
 use super::plugin::{Databases, Jobs, ProtocolCx};
 use super::protocol::Protocol;
 use super::reload::{AuthSlot, InForce, Reloader, Replaceable, SinkSlot};
-use super::router::Router;
+use super::router::Routes;
 use super::sink::LiveSink;
 use super::workshop::Workshop;
 
 /// A server that listens and has not begun to serve.
 pub struct Server {
     settings: Arc<ArcSwap<config::Server>>,
-    router: Arc<Router>,
+    routes: Arc<Routes>,
     /// The shared one first, if there is one.
     listeners: Vec<Listener>,
+    admin: Option<Admin>,
+    metrics: Metrics,
     live_sinks: Arc<HashMap<String, Arc<dyn LiveSink>>>,
     /// Connections of live sinks.
     connections: Jobs,
@@ -86,10 +91,15 @@ impl Server {
     /// The first plugin that could not be built, the first port that could not be had, or
     /// those that were handed over for nothing.
     pub async fn build(plan: Plan, inherited: Inherited) -> Result<Self, StartError> {
-        let (jobs, connections) = (Jobs::default(), Jobs::default());
-        let databases = Databases::default();
-        let (own, clients) = (jobs.clone(), connections.clone());
-        let mut workshop = Workshop { jobs: own, connections: clients, databases };
+        let (jobs, connections, draining) = (Jobs::default(), Jobs::default(), Draining::default());
+        let (metrics, health) = (Metrics::default(), Health::new(draining.clone()));
+        let mut workshop = Workshop {
+            jobs: jobs.clone(),
+            connections: connections.clone(),
+            databases: Databases::new(health.clone()),
+            metrics: metrics.clone(),
+            health: health.clone(),
+        };
         workshop.open(plan.databases)?;
         let (mut auth, mut auth_slots) = (HashMap::new(), HashMap::new());
         for (name, build) in plan.auth {
@@ -99,16 +109,19 @@ impl Server {
             auth_slots.insert(name, AuthSlot { handle, jobs });
         }
         let config::Server { max_publishing_bytes, publish_timeout, .. } = plan.server;
-        let router = Arc::new(Router::new(max_publishing_bytes, publish_timeout));
+        let routes = Arc::new(Routes::new(max_publishing_bytes, publish_timeout));
+        let reading = routes.clone();
+        metrics.publishing(max_publishing_bytes, move || reading.publishing());
         let (mut live_sinks, mut sinks) = (HashMap::new(), BTreeMap::new());
         for PlannedSink { name, topics, build, .. } in plan.sinks {
-            let slot = SinkSlot::new(&name, topics, workshop.sink(&name, build).await?);
+            let built = workshop.sink(&name, build).await?;
+            let slot = SinkSlot::new(&name, topics, built, metrics.sink(&name));
             if let Some(live) = slot.live() {
                 live_sinks.insert(name.clone(), live.clone());
             }
             sinks.insert(name, slot);
         }
-        router.replace(sinks.values().map(SinkSlot::route).collect());
+        routes.replace(sinks.values().map(SinkSlot::route).collect());
         let (auth, live_sinks) = (Arc::new(auth), Arc::new(live_sinks));
         let (mut places, mut protocols) = (Places::default(), HashMap::new());
         let (bodies, failures) = (Bodies::new(&plan.server), plan.server.max_auth_failures);
@@ -116,11 +129,12 @@ impl Server {
         for PlannedProtocol { name, listen, build } in plan.protocols {
             let cx = ProtocolCx {
                 name: name.clone(),
-                router: router.clone(),
+                router: routes.router(metrics.published(&name)),
                 bodies: bodies.clone(),
                 auth_failures: auth_failures.clone(),
                 jobs: jobs.clone(),
                 databases: workshop.databases.clone(),
+                metrics: metrics.clone(),
                 auth: auth.clone(),
                 live_sinks: live_sinks.clone(),
             };
@@ -129,7 +143,14 @@ impl Server {
             places.add(listen, (name.clone(), running.it.clone()));
             protocols.insert(name, running);
         }
-        let listeners = places.bind(&plan.server, inherited).await?;
+        let mut ports = Ports { inherited, expected: vec![] };
+        let listeners = places.bind(&plan.server, &mut ports, &metrics).await?;
+        let questions = Questions { metrics: metrics.clone(), health };
+        let admin = match plan.admin.listen() {
+            Some(listen) => Some(ports.bind_admin(&listen, questions).await?),
+            None => None,
+        };
+        ports.inherited.all_claimed(&ports.expected)?;
         for listener in &listeners {
             listener.protocols.iter().for_each(|(_, it)| it.listening(listener.address));
         }
@@ -141,15 +162,37 @@ impl Server {
             auth: auth_slots,
             sinks,
             protocols,
-            router: router.clone(),
+            routes: routes.clone(),
         });
-        let draining = Draining::default();
-        Ok(Self { settings, router, listeners, live_sinks, connections, jobs, draining, reloader })
+        Ok(Self {
+            settings,
+            routes,
+            listeners,
+            admin,
+            metrics,
+            live_sinks,
+            connections,
+            jobs,
+            draining,
+            reloader,
+        })
     }
 
     /// Takes new configurations over while this server runs.
     pub fn reloader(&self) -> Reloader {
         self.reloader.clone()
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where operators are answered, if anywhere.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
     }
 
     /// Each address that is listened on, with the port the system chose for 0, whether it
@@ -180,10 +223,27 @@ impl Server {
     /// Serves until `stop` resolves, then drains within `server.shutdown_timeout`.
     /// True when everything ended in time.
     pub async fn run(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { settings, router, listeners, live_sinks, connections, jobs, draining, .. } =
-            self;
+        let Self {
+            settings,
+            routes,
+            listeners,
+            admin,
+            metrics,
+            live_sinks,
+            connections,
+            jobs,
+            draining,
+            ..
+        } = self;
         let (intake, requests) = (Intake::new(&settings.load()), Jobs::default());
         let entrance = Entrance { settings: settings.clone(), intake, requests: requests.clone() };
+        let counted = requests.clone();
+        metrics.http_connections(move || counted.running());
+        // Until everything else has ended: a stop is when questions are asked.
+        let mut answering = JoinSet::new();
+        if let Some(admin) = admin {
+            answering.spawn(admin.serve());
+        }
         // Tasks of their own, so that workers take connections in, not the thread that waits
         // for signals.
         let (mut accepting, closing) = (JoinSet::new(), CancellationToken::new());
@@ -214,7 +274,7 @@ impl Server {
             let published = async {
                 requests.ended().await;
                 // Also what publishers did not wait for.
-                router.settled().await;
+                routes.settled().await;
             };
             let _ = tokio::time::timeout(settings.requests_timeout(), published).await;
             live_sinks.values().for_each(|sink| sink.drain(settings.drain_spread));
@@ -222,7 +282,7 @@ impl Server {
             let gone = tokio::time::timeout(settings.connections_timeout(), connections.ended());
             let _ = gone.await;
             // What connections published to the last is still to be written or sent.
-            router.settled().await;
+            routes.settled().await;
             jobs.stop();
             jobs.ended().await;
             connections.ended().await;
@@ -262,10 +322,10 @@ impl Places {
     async fn bind(
         self,
         settings: &config::Server,
-        mut inherited: Inherited,
+        ports: &mut Ports,
+        metrics: &Metrics,
     ) -> Result<Vec<Listener>, StartError> {
-        let (mut listeners, mut expected) = (Vec::new(), Vec::new());
-        let mut wanted = Vec::new();
+        let (mut listeners, mut wanted) = (Vec::new(), Vec::new());
         if !self.shared.is_empty() {
             let listen = Listen::new(&settings.host, settings.port);
             wanted.push((listen, "server.host, server.port".to_owned(), self.shared));
@@ -276,12 +336,39 @@ impl Places {
             wanted.push((listen, keys.join(", "), protocols));
         }
         for (listen, keys, protocols) in wanted {
-            let address = listen.to_string();
-            expected.push(format!("{address} ({keys})"));
-            let bound = Listener::bind(&listen, &mut inherited, protocols).await;
-            listeners.push(bound.map_err(|source| StartError::Listen { address, keys, source })?);
+            let failed = ports.want(&listen, keys);
+            let bound = Listener::bind(&listen, &mut ports.inherited, protocols, metrics).await;
+            listeners.push(bound.map_err(failed)?);
         }
-        inherited.all_claimed(&expected)?;
         Ok(listeners)
+    }
+}
+
+/// Ports on their way from the configuration to a socket.
+struct Ports {
+    inherited: Inherited,
+    /// Addresses and the keys that say so, for who handed over something else.
+    expected: Vec<String>,
+}
+
+impl Ports {
+    /// Notes that a port is wanted; what to say when it cannot be had.
+    fn want(
+        &mut self,
+        listen: &Listen,
+        keys: String,
+    ) -> impl FnOnce(io::Error) -> StartError + use<> {
+        let address = listen.to_string();
+        self.expected.push(format!("{address} ({keys})"));
+        |source| StartError::Listen { address, keys, source }
+    }
+
+    async fn bind_admin(
+        &mut self,
+        listen: &Listen,
+        questions: Questions,
+    ) -> Result<Admin, StartError> {
+        let failed = self.want(listen, "admin.listen".to_owned());
+        Admin::bind(listen, &mut self.inherited, questions).await.map_err(failed)
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::admission::Admission;
 use super::message::{Message, Topic};
+use super::metrics::Connections;
 use super::session::Session;
 
 /// How long a sink may take to say what became of a message. Far more than a round to all
@@ -48,6 +49,9 @@ pub trait LiveSink: Sink {
     /// what is published until then. Called right before
     /// [`SinkCx::connections`](super::plugin::SinkCx) stop.
     fn drain(&self, over: Duration);
+
+    /// The same sink, as one protocol sees it: what it accepts is counted there.
+    fn of_protocol(&self, connections: Arc<Connections>) -> Arc<dyn LiveSink>;
 }
 
 /// What became of one message at one sink, or summed over several.

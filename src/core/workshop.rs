@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::auth::{AuthProvider, Guarded};
 use super::bulkhead::Bulkhead;
 use super::database::{self, Database};
+use super::health::Health;
+use super::metrics::{Counted, Metrics};
 use super::plugin::{AuthBuild, AuthCx, BuiltSink, Databases, Jobs, Running, SinkBuild, SinkCx};
 use super::server::StartError;
 
@@ -16,6 +18,8 @@ pub(super) struct Workshop {
     /// Connections of live sinks.
     pub connections: Jobs,
     pub databases: Databases,
+    pub metrics: Metrics,
+    pub health: Health,
 }
 
 impl Workshop {
@@ -29,7 +33,8 @@ impl Workshop {
             if databases.contains_key(&name) {
                 continue;
             }
-            let database = Database::open(&name, &config)
+            let statements = self.metrics.statements(&name);
+            let database = Database::open_counted(&name, &config, statements)
                 .map_err(|error| StartError::plugin("database", &name, error))?;
             databases.insert(name, database);
         }
@@ -44,12 +49,18 @@ impl Workshop {
         build: AuthBuild,
     ) -> Result<(Arc<dyn AuthProvider>, Jobs), StartError> {
         let jobs = self.jobs.child();
-        let databases = self.databases.clone();
-        let cx = AuthCx { name: name.to_owned(), jobs: jobs.clone(), databases };
+        let cx = AuthCx {
+            name: name.to_owned(),
+            jobs: jobs.clone(),
+            databases: self.databases.clone(),
+            metrics: self.metrics.clone(),
+        };
         match build.build(cx).await {
             Ok(running) => {
                 let bulkhead = Arc::new(Bulkhead::new(format!("auth.{name}")));
-                Ok((Arc::new(Guarded { provider: running.it, bulkhead }), jobs))
+                let provider = Arc::new(Guarded { provider: running.it, bulkhead });
+                let verdicts = self.metrics.verdicts(name);
+                Ok((Arc::new(Counted { provider, verdicts }), jobs))
             }
             Err(error) => {
                 jobs.retire();
@@ -70,6 +81,8 @@ impl Workshop {
             jobs: jobs.clone(),
             connections: self.connections.clone(),
             databases: self.databases.clone(),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
         };
         match build.build(cx).await {
             Ok(running) => Ok((running, jobs)),

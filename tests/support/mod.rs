@@ -15,6 +15,7 @@ pub mod oitc;
 pub mod peer;
 pub mod proxy;
 pub mod receiver;
+pub mod scrape;
 pub mod server;
 pub mod simulation;
 pub mod sqlite;

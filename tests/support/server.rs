@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
+use super::http::request;
+use super::scrape::Scrape;
 use super::{eventually, token::Keys};
 
 /// How to start the binary. The environment holds nothing but what is set here.
@@ -195,6 +197,23 @@ impl Server {
             address.is_some()
         });
         address.unwrap()
+    }
+
+    /// Where operators are answered.
+    pub fn admin_address(&self) -> SocketAddr {
+        let mut address = None;
+        eventually("operators are answered", || {
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains("Answering operators"));
+            address = line.and_then(address_in);
+            address.is_some()
+        });
+        address.unwrap()
+    }
+
+    /// What is counted so far.
+    pub fn scrape(&self) -> Scrape {
+        Scrape::parse(&request(self.admin_address(), "GET", "/metrics", &[], b"").text())
     }
 
     pub fn path(&self) -> &Path {

@@ -42,6 +42,13 @@ impl Listen {
         (plain && !host.is_empty()).then(|| Self { host: host.to_owned(), port })
     }
 
+    /// The fault of a text that is none of these.
+    pub(in crate::core) fn expected(found: &str) -> String {
+        format!(
+            "found {found:?}, expected host:port, such as \"127.0.0.1:8083\", \"[::1]:8083\" or \"localhost:8083\""
+        )
+    }
+
     /// Whether only this machine can connect.
     #[must_use]
     pub fn is_loopback(&self) -> bool {

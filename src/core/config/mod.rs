@@ -26,7 +26,7 @@ pub use self::fault::{Fault, Faults};
 pub use self::listen::Listen;
 pub use self::secret::Secret;
 pub use self::section::{Check, Draft, Names};
-pub use self::settings::{ForwardedHeader, Log, LogFormat, Server};
+pub use self::settings::{Admin, ForwardedHeader, Log, LogFormat, Server};
 pub use self::show::show;
 use env::{Environment, Setting};
 use file::File;

@@ -1,4 +1,4 @@
-//! The keys of core itself: `[server]` and `[log]`.
+//! The keys of core itself: `[server]`, `[admin]` and `[log]`.
 
 use std::num::NonZero;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
 
+use super::listen::Listen;
 use super::section::Check;
 use crate::core::client_address::parse_network;
 
@@ -154,6 +155,28 @@ pub enum ForwardedHeader {
     XForwardedFor,
     /// RFC 7239.
     Forwarded,
+}
+
+/// `[admin]`: the listener of operators.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// `host:port` for `/metrics`, `/livez` and `/readyz`; none when empty.
+    pub listen: String,
+}
+
+impl Admin {
+    /// Where to listen, if anywhere.
+    #[must_use]
+    pub fn listen(&self) -> Option<Listen> {
+        Listen::parse(&self.listen)
+    }
+
+    pub(in crate::core) fn check(&self, check: &mut Check<'_>) {
+        if !self.listen.is_empty() && self.listen().is_none() {
+            check.fault("listen", &Listen::expected(&self.listen));
+        }
+    }
 }
 
 /// What libraries may say: warnings, but for what one of them reports as its own error and

@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 use tracing::info;
 
 use crate::core::config::Secret;
+use crate::core::metrics::Statements;
 
 pub use cnf::{Cnf, CnfError};
 pub use config::Config;
@@ -38,6 +39,7 @@ struct Inner {
     debug: bool,
     setup: Vec<Secret>,
     in_memory: bool,
+    statements: Statements,
     pool: OnceCell<DatabaseConnection>,
 }
 
@@ -59,6 +61,15 @@ impl Database {
     /// # Errors
     /// When `cnf` cannot be read or says too little.
     pub fn open(name: &str, config: &Config) -> Result<Self, CnfError> {
+        Self::open_counted(name, config, Statements::default())
+    }
+
+    /// The same with a place to count in.
+    pub(super) fn open_counted(
+        name: &str,
+        config: &Config,
+        statements: Statements,
+    ) -> Result<Self, CnfError> {
         Ok(Self(Arc::new(Inner {
             name: name.to_owned(),
             url: config.url()?,
@@ -67,6 +78,7 @@ impl Database {
             debug: config.debug,
             setup: config.setup.clone(),
             in_memory: config.is_in_memory(),
+            statements,
             pool: OnceCell::new(),
         })))
     }
@@ -140,6 +152,12 @@ impl Database {
     ) -> Result<T, DatabaseError> {
         let limit = self.0.timeout;
         let done = tokio::time::timeout(limit, work).await;
+        let Statements { done: good, failed, timed_out } = &self.0.statements;
+        match &done {
+            Ok(Ok(_)) => good.inc(),
+            Ok(Err(_)) => failed.inc(),
+            Err(_) => timed_out.inc(),
+        };
         Ok(done.map_err(|_| DatabaseError::TimedOut(limit))??)
     }
 

@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,7 +16,9 @@ use tracing::{info, warn};
 use crate::core::BoxError;
 use crate::core::admission::Admission;
 use crate::core::config::Check;
+use crate::core::health::Condition;
 use crate::core::message::Message;
+use crate::core::metrics::{self, Lost};
 use crate::core::plugin::{FromConfig, Plugin, SinkCx};
 use crate::core::sink::{Delivery, Receipt, Sink};
 
@@ -41,6 +43,7 @@ impl Default for Config {
 /// The sink: a bounded queue, and a thread that writes.
 pub struct Log {
     queue: SyncSender<Item>,
+    messages: metrics::Sink,
 }
 
 /// What the writing thread is given.
@@ -52,11 +55,18 @@ enum Item {
 
 impl Sink for Log {
     fn deliver(&self, message: &Arc<Message>, _: &Admission) -> Receipt {
-        match self.queue.try_send(Item::Message(message.clone())) {
+        self.messages.matched(1);
+        let why = match self.queue.try_send(Item::Message(message.clone())) {
             // Nobody received anything: a publisher's count of receivers is not ours.
-            Ok(()) => Receipt::default(),
-            Err(_) => Delivery { accepted: 0, dropped: 1 }.into(),
-        }
+            Ok(()) => {
+                self.messages.queued(1, message.frame.as_bytes().len());
+                return Receipt::default();
+            }
+            Err(TrySendError::Full(_)) => Lost::QueueFull,
+            Err(TrySendError::Disconnected(_)) => Lost::Closed,
+        };
+        self.messages.dropped(why, 1);
+        Delivery { accepted: 0, dropped: 1 }.into()
     }
 }
 
@@ -89,10 +99,13 @@ impl FromConfig<SinkCx> for Log {
         };
         let (queue, waiting) = sync_channel(config.queue_messages);
         // A thread, since writing to a terminal or a network disk may block for ever.
+        let messages = cx.metrics.sink(&cx.name);
         let name = cx.name;
-        std::thread::Builder::new().name(format!("sink.{name}")).spawn(move || {
-            write(&waiting, to, &name);
-        })?;
+        let thread = format!("sink.{name}");
+        let works = cx.health.condition(&thread);
+        let lines = Lines { to, is_torn: false };
+        let mut writer = Writer { lines, name, messages: messages.clone(), works, lost: 0 };
+        std::thread::Builder::new().name(thread).spawn(move || writer.run(&waiting))?;
         let (jobs, last) = (cx.jobs.clone(), queue.clone());
         cx.jobs.spawn(async move {
             jobs.stopping().await;
@@ -103,7 +116,7 @@ impl FromConfig<SinkCx> for Log {
                 let _ = flushed.await;
             }
         });
-        Ok(Self { queue })
+        Ok(Self { queue, messages })
     }
 }
 
@@ -112,36 +125,53 @@ fn append(path: &PathBuf) -> Result<File, BoxError> {
     opened.map_err(|error| format!("path: cannot append to {}: {error}", path.display()).into())
 }
 
-fn write(waiting: &Receiver<Item>, to: impl Write, name: &str) {
-    let mut lines = Lines { to, is_torn: false };
-    // How many messages were lost since the last one that was not.
-    let mut lost = 0_u64;
-    for item in waiting {
-        let message = match item {
-            Item::Message(message) => message,
-            Item::Flush(done) => {
-                let _ = done.send(());
-                continue;
+/// What the thread has in its hands.
+struct Writer<W> {
+    lines: Lines<W>,
+    name: String,
+    messages: metrics::Sink,
+    works: Condition,
+    /// How many messages were lost since the last one that was not.
+    lost: u64,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes until nobody is left who could bring something.
+    fn run(&mut self, waiting: &Receiver<Item>) {
+        for item in waiting {
+            match item {
+                Item::Message(message) => self.write(&message),
+                Item::Flush(done) => _ = done.send(()),
             }
-        };
+        }
+    }
+
+    fn write(&mut self, message: &Message) {
         let line = json!({
             "id": message.id,
             "topic": message.topic.as_str(),
             "message": message.frame.as_str(),
         });
-        match lines.write(&line.to_string()) {
-            Ok(()) if lost > 0 => {
-                info!(sink = name, lost, "Messages can be written again");
-                lost = 0;
-            }
-            Ok(()) => {}
-            Err(error) => {
-                if lost == 0 {
-                    warn!(sink = name, %error, "Cannot write messages, dropping them until it works again");
+        let sink = &self.name;
+        match self.lines.write(&line.to_string()) {
+            Ok(()) => {
+                self.messages.delivered(1);
+                if self.lost > 0 {
+                    info!(sink, lost = self.lost, "Messages can be written again");
+                    self.works.set(None);
+                    self.lost = 0;
                 }
-                lost += 1;
+            }
+            Err(error) => {
+                self.messages.dropped(Lost::Failed, 1);
+                if self.lost == 0 {
+                    warn!(sink, %error, "Cannot write messages, dropping them until it works again");
+                    self.works.set(Some("cannot write messages"));
+                }
+                self.lost += 1;
             }
         }
+        self.messages.left(1, message.frame.as_bytes().len());
     }
 }
 

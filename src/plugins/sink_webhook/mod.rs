@@ -68,7 +68,7 @@ impl FromConfig<SinkCx> for Webhook {
             let key = format!("sink.{}.verify_tls", cx.name);
             warn!(key, "Certificates are not verified: whoever is in between can read along");
         }
-        let outcomes = Arc::new(Outcomes::new(&cx.name));
+        let outcomes = Arc::new(Outcomes::new(&cx.name, &cx.metrics));
         Ok(Self(match config.target {
             Target::Url => {
                 let target = OneUrl::build(&config)?;

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use tracing::{debug, info, warn};
 
 use super::queue::Bound;
 use crate::core::chain;
+use crate::core::metrics::{self, Lost, Metrics};
 
 /// A receiver that fails now and then is said to work again at most this often.
 const CALM: Duration = Duration::from_secs(10);
@@ -17,39 +19,36 @@ const CALM: Duration = Duration::from_secs(10);
 pub(super) struct Outcomes {
     /// `<name>` of `[sink.<name>]`, for the log.
     pub(super) name: String,
-    sent: AtomicU64,
-    gone: AtomicU64,
-    failed: AtomicU64,
+    /// What became of messages; what became of requests is beside it.
+    pub(super) messages: metrics::Sink,
+    requests: metrics::Webhook,
     dropped_messages: AtomicU64,
     dropped_bytes: AtomicU64,
-    dropped_stopping: AtomicU64,
     /// Since when it fails, and the count of failures at that time.
     failing: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Outcomes {
-    pub(super) fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str, metrics: &Metrics) -> Self {
         Self {
             name: name.to_owned(),
-            sent: AtomicU64::new(0),
-            gone: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            messages: metrics.sink(name),
+            requests: metrics.webhook(name),
             dropped_messages: AtomicU64::new(0),
             dropped_bytes: AtomicU64::new(0),
-            dropped_stopping: AtomicU64::new(0),
             failing: Mutex::new(None),
         }
     }
 
     /// A request was answered with success.
     pub(super) fn sent(&self) {
-        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.requests.sent.inc();
         self.works(CALM);
     }
 
     /// A request was answered: its receiver is no more. That is no failure.
     pub(super) fn gone(&self) {
-        self.gone.fetch_add(1, Ordering::Relaxed);
+        self.requests.gone.inc();
         self.works(CALM);
     }
 
@@ -61,13 +60,13 @@ impl Outcomes {
         }
         *failing = None;
         drop(failing);
-        let failed = self.failed.load(Ordering::Relaxed) - before;
+        let failed = self.requests.failed.get() - before;
         info!(sink = self.name, failed, "Webhook works again");
     }
 
     /// A request failed, or could not even be made.
     pub(super) fn failed(&self, error: &(dyn Error + 'static)) {
-        let before = self.failed.fetch_add(1, Ordering::Relaxed);
+        let before = self.requests.failed.inc();
         let mut failing = self.failing.lock();
         let first = failing.is_none();
         failing.get_or_insert_with(|| (Instant::now(), before));
@@ -87,6 +86,7 @@ impl Outcomes {
             Bound::Bytes => (&self.dropped_bytes, "queue_bytes"),
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        self.messages.dropped(Lost::QueueFull, 1);
         if first {
             warn!(sink = self.name, bound = key, "The queue is full, dropping messages");
         }
@@ -101,20 +101,26 @@ impl Outcomes {
 
     /// A message came when the server had begun to stop.
     pub(super) fn too_late(&self) {
-        self.dropped_stopping.fetch_add(1, Ordering::Relaxed);
+        self.messages.dropped(Lost::Closed, 1);
+    }
+
+    /// A message of so many bytes waits no more: whoever it was for has it, or does not.
+    pub(super) fn done(&self, delivered: bool, bytes: usize) {
+        if delivered {
+            self.messages.delivered(1);
+        } else {
+            self.messages.dropped(Lost::Failed, 1);
+        }
+        self.messages.left(1, bytes);
     }
 
     /// The last word, with `undelivered` messages left.
     pub(super) fn report(&self, undelivered: usize) {
-        let [sent, gone, failed, dropped_messages, dropped_bytes, dropped_stopping] = [
-            &self.sent,
-            &self.gone,
-            &self.failed,
-            &self.dropped_messages,
-            &self.dropped_bytes,
-            &self.dropped_stopping,
-        ]
-        .map(|counter| counter.load(Ordering::Relaxed));
+        let metrics::Webhook { sent, gone, failed } = &self.requests;
+        let [sent, gone, failed] = [sent, gone, failed].map(Counter::get);
+        let [dropped_messages, dropped_bytes] = [&self.dropped_messages, &self.dropped_bytes]
+            .map(|counter| counter.load(Ordering::Relaxed));
+        let dropped_stopping = self.messages.lost(Lost::Closed);
         let sink = &self.name;
         info!(
             sink,
@@ -132,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_receiver_that_flickers_stays_failing_for_a_while() {
-        let outcomes = Outcomes::new("x");
+        let outcomes = Outcomes::new("x", &Metrics::default());
         let failing = || outcomes.failing.lock().is_some();
         outcomes.sent();
         assert!(!failing());

@@ -20,8 +20,9 @@ pub(super) trait Target: Send + Sync + 'static {
     /// The message as it waits, and its size; none when it is not for this target.
     fn item(&self, message: &Message) -> Option<(Self::Item, usize)>;
 
-    /// Sends an item and tells `outcomes` about every request. Bounded in time.
-    fn deliver(&self, item: Self::Item, outcomes: &Outcomes) -> impl Future<Output = ()> + Send;
+    /// Sends an item and tells `outcomes` about every request. Bounded in time. True when
+    /// nothing failed.
+    fn deliver(&self, item: Self::Item, outcomes: &Outcomes) -> impl Future<Output = bool> + Send;
 
     /// See [`Sink::reaches_offline`].
     fn reaches_offline(&self) -> bool {
@@ -60,9 +61,10 @@ impl<T: Target> Pool<T> {
 
 async fn work<T: Target>(report: Arc<Report<T>>) {
     let shared = &report.0;
-    while let Some(item) = shared.queue.take().await {
+    while let Some((item, bytes)) = shared.queue.take().await {
         shared.taken.fetch_add(1, Ordering::Relaxed);
-        shared.target.deliver(item, &shared.outcomes).await;
+        let delivered = shared.target.deliver(item, &shared.outcomes).await;
+        shared.outcomes.done(delivered, bytes);
         shared.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -73,8 +75,10 @@ impl<T: Target> Sink for Pool<T> {
             return Receipt::default();
         };
         let outcomes = &self.0.outcomes;
+        outcomes.messages.matched(1);
         match self.0.queue.offer(item, bytes) {
             Offer::Taken { relieved } => {
+                outcomes.messages.queued(1, bytes);
                 if relieved {
                     outcomes.relieved();
                 }

@@ -78,8 +78,9 @@ impl<T> Queue<T> {
         Offer::Taken { relieved }
     }
 
-    /// Takes the next item, waiting for one; none once the queue is closed and empty.
-    pub(super) async fn take(&self) -> Option<T> {
+    /// Takes the next item with its size, waiting for one; none once the queue is closed and
+    /// empty.
+    pub(super) async fn take(&self) -> Option<(T, usize)> {
         loop {
             let mut ready = pin!(self.ready.notified());
             // From here on `notify_one` finds us, so nothing is missed between the look
@@ -89,7 +90,7 @@ impl<T> Queue<T> {
                 let mut waiting = self.waiting.lock();
                 if let Some((item, bytes)) = waiting.items.pop_front() {
                     waiting.bytes -= bytes;
-                    return Some(item);
+                    return Some((item, bytes));
                 }
                 if waiting.closed {
                     return None;
@@ -127,7 +128,7 @@ mod tests {
         let queue = Queue::new(4, 100);
         assert_eq!(queue.offer(1, 1000), TAKEN);
         assert_eq!(queue.offer(2, 1), Offer::Full { bound: Bound::Bytes, first: true });
-        assert_eq!(queue.take().await, Some(1));
+        assert_eq!(queue.take().await, Some((1, 1000)));
         assert_eq!(queue.offer(3, 10), Offer::Taken { relieved: true });
         for number in 4..7 {
             assert_eq!(queue.offer(number, 10), TAKEN);
@@ -135,17 +136,17 @@ mod tests {
         assert_eq!(queue.offer(7, 10), Offer::Full { bound: Bound::Messages, first: true });
         assert_eq!(queue.offer(8, 10), Offer::Full { bound: Bound::Messages, first: false });
         // One place is free: taken, but that is no relief yet.
-        assert_eq!(queue.take().await, Some(3));
+        assert_eq!(queue.take().await, Some((3, 10)));
         assert_eq!(queue.offer(9, 10), TAKEN);
         assert_eq!(queue.offer(10, 10), Offer::Full { bound: Bound::Messages, first: false });
-        assert_eq!(queue.take().await, Some(4));
-        assert_eq!(queue.take().await, Some(5));
+        assert_eq!(queue.take().await, Some((4, 10)));
+        assert_eq!(queue.take().await, Some((5, 10)));
         assert_eq!(queue.offer(11, 10), Offer::Taken { relieved: true });
         assert_eq!(queue.len(), 3);
         queue.close();
         assert_eq!(queue.offer(12, 10), Offer::Closed);
         for expected in [Some(6), Some(9), Some(11), None, None] {
-            assert_eq!(queue.take().await, expected);
+            assert_eq!(queue.take().await.map(|(item, _)| item), expected);
         }
     }
 
@@ -157,7 +158,7 @@ mod tests {
                 let queue = queue.clone();
                 tokio::spawn(async move {
                     let mut taken = Vec::new();
-                    while let Some(item) = queue.take().await {
+                    while let Some((item, _)) = queue.take().await {
                         taken.push(item);
                         tokio::task::yield_now().await;
                     }

@@ -77,11 +77,12 @@ impl Relay {
         }
     }
 
-    /// To all phones of the user at the same time, as far as requests are to be had.
-    async fn to_all(&self, notice: &Notice, outcomes: &Outcomes) -> Result<(), RelayError> {
+    /// To all phones of the user at the same time, as far as requests are to be had. True when
+    /// each of them has it, also when there is none.
+    async fn to_all(&self, notice: &Notice, outcomes: &Outcomes) -> Result<bool, RelayError> {
         let gateway = match self.settings().await {
             Settings::On(gateway) => gateway,
-            Settings::Off => return Ok(()),
+            Settings::Off => return Ok(true),
             Settings::Unknown => return Err(RelayError::Unknown),
         };
         let (url, key) = gateway.ready.as_ref().map_err(|error| *error)?;
@@ -91,8 +92,7 @@ impl Relay {
         let sending = devices
             .iter()
             .map(|device| self.to_one(notice, device, &gateway, url, &headers, outcomes));
-        futures_util::future::join_all(sending).await;
-        Ok(())
+        Ok(futures_util::future::join_all(sending).await.into_iter().all(|sent| sent))
     }
 
     async fn to_one(
@@ -103,9 +103,9 @@ impl Relay {
         url: &Url,
         headers: &HeaderMap,
         outcomes: &Outcomes,
-    ) {
+    ) -> bool {
         // Only a closed semaphore could refuse, and nobody closes it.
-        let Ok(_permit) = self.requests.acquire().await else { return };
+        let Ok(_permit) = self.requests.acquire().await else { return false };
         let body = notice.body(gateway.auth_key.expose(), &device.device_id);
         // One attempt; a retry would stand here.
         match self.client.post(url.clone(), headers.clone(), body).await {
@@ -114,8 +114,12 @@ impl Relay {
                 outcomes.gone();
                 self.forget(&device.device_id, &outcomes.name).await;
             }
-            Err(error) => outcomes.failed(&error),
+            Err(error) => {
+                outcomes.failed(&error);
+                return false;
+            }
         }
+        true
     }
 
     async fn devices(&self, user_id: i64) -> Result<Vec<Device>, DatabaseError> {
@@ -159,10 +163,12 @@ impl Target for Relay {
         Some((notice, size))
     }
 
-    async fn deliver(&self, notice: Notice, outcomes: &Outcomes) {
-        if let Err(error) = self.to_all(&notice, outcomes).await {
+    async fn deliver(&self, notice: Notice, outcomes: &Outcomes) -> bool {
+        let delivered = self.to_all(&notice, outcomes).await;
+        delivered.unwrap_or_else(|error| {
             outcomes.failed(&error);
-        }
+            false
+        })
     }
 
     /// Also when the settings lead nowhere: that an administrator made a mistake in them

@@ -52,11 +52,13 @@ impl Target for OneUrl {
         Some((body, size))
     }
 
-    async fn deliver(&self, body: Bytes, outcomes: &Outcomes) {
-        match self.attempt(body).await {
+    async fn deliver(&self, body: Bytes, outcomes: &Outcomes) -> bool {
+        let sent = self.attempt(body).await;
+        match &sent {
             Ok(()) => outcomes.sent(),
-            Err(error) => outcomes.failed(&error),
+            Err(error) => outcomes.failed(error),
         }
+        sent.is_ok()
     }
 }
 

@@ -9,7 +9,7 @@ pub(super) struct Batch {
     /// Where each frame ends. Empty for a single frame, which is the common case and then
     /// costs nothing.
     ends: Vec<usize>,
-    /// Whether these are messages.
+    /// Whether these are messages, which are counted one by one until they are written.
     counts: bool,
 }
 

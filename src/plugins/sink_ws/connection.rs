@@ -19,6 +19,7 @@ use tracing::debug;
 
 use super::Shared;
 use super::batch::Batch;
+use super::end::End;
 use super::member::Member;
 use super::meter::Meters;
 use super::outbox::Outbox;
@@ -26,6 +27,7 @@ use super::queue::{Flush, State};
 use super::reader::{Event, Reader, Violation};
 use super::socket::{READ_BYTES, limit_unsent, read_to_end};
 use super::wire;
+use crate::core::metrics::{self, Open};
 use crate::core::plugin::Jobs;
 use crate::core::session::{Ending, Limits, Session};
 use crate::core::stream::Raw;
@@ -44,10 +46,11 @@ pub(super) async fn run(mut connection: Box<Connection>, jobs: Jobs) {
     let driven = AssertUnwindSafe(connection.drive(&outbox, &jobs)).catch_unwind().await;
     let end = driven.unwrap_or_else(|_| {
         outbox.close(Some((1011, "internal error")));
-        let _ = outbox.flush();
+        let _ = connection.write(&outbox);
         End::Failed
     });
     debug!(reason = ?end, "WebSocket connection ended");
+    connection.open.end = if connection.slow { metrics::End::Slow } else { end.into() };
     // Who is being sent away had that time already, or a part of it.
     let linger = connection.client.shared.config.load().close_timeout;
     let until = connection.cut.unwrap_or_else(|| Instant::now() + linger);
@@ -60,32 +63,6 @@ pub(super) async fn run(mut connection: Box<Connection>, jobs: Jobs) {
     drop(connection);
     if SockRef::from(&outbox.stream).shutdown(Shutdown::Write).is_ok() && end.is_orderly() {
         let _ = tokio::time::timeout_at(until, read_to_end(&outbox.stream)).await;
-    }
-}
-
-/// Why a connection is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The socket is gone, or the client closed it.
-    Lost,
-    /// Nothing was heard for too long, not even a pong.
-    Silent,
-    /// The client did not read what waited for it.
-    Stuck,
-    /// The client did not answer our Close frame in time.
-    CutOff,
-    /// Both sides have said Close, or ours ends without a word.
-    Closed,
-    /// The client broke the protocol and was told so.
-    Refused(&'static str),
-    /// Something panicked.
-    Failed,
-}
-
-impl End {
-    /// Whether a Close frame is on its way that the client should get to see.
-    fn is_orderly(self) -> bool {
-        matches!(self, Self::Closed | Self::Refused(_) | Self::Failed)
     }
 }
 
@@ -116,11 +93,19 @@ pub(super) struct Connection {
     turn: Option<Instant>,
     /// When to stop waiting for the client's part of the closing handshake.
     cut: Option<Instant>,
+    /// Whether a publisher found the queue full and ended the connection.
+    slow: bool,
+    open: Open,
 }
 
 impl Connection {
     /// Takes over a connection that was just upgraded.
-    pub(super) fn new(shared: Arc<Shared>, raw: Raw, session: Box<dyn Session>) -> Box<Self> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        raw: Raw,
+        session: Box<dyn Session>,
+        open: Open,
+    ) -> Box<Self> {
         // The bytes are copied: as they are they hold hyper's buffer, which is 8 KiB.
         let Raw { stream, early, place } = raw;
         // tokio keeps the waker of the task that read the socket last, and with it the whole
@@ -146,6 +131,8 @@ impl Connection {
             turn: None,
             meters: Meters::default(),
             cut: None,
+            slow: false,
+            open,
         })
     }
 
@@ -228,7 +215,7 @@ impl Connection {
         // what it was promised.
         let is_leaving = self.turn.is_some() && self.cut.is_some();
         let waiting = if is_leaving { outbox.waiting() } else { 0 };
-        let Ok(flush) = outbox.flush() else { return ControlFlow::Break(End::Lost) };
+        let Ok(flush) = self.write(outbox) else { return ControlFlow::Break(End::Lost) };
         if is_leaving && outbox.waiting() < waiting {
             self.cut = None;
             self.start_cut();
@@ -237,7 +224,10 @@ impl Connection {
             Flush::All => None,
             Flush::Waits(since) => Some(since),
         };
-        match outbox.state() {
+        let state = outbox.state();
+        // Not by us, or we would be waiting for an answer.
+        self.slow |= state == State::Closing && self.cut.is_none();
+        match state {
             State::Open => {}
             State::Broken => return ControlFlow::Break(End::Lost),
             // There is no Close frame to wait for an answer to.
@@ -248,6 +238,13 @@ impl Connection {
             State::Closing => self.start_cut(),
         }
         ControlFlow::Continue(())
+    }
+
+    /// Writes what waits and counts what has left.
+    fn write(&self, outbox: &Outbox) -> io::Result<Flush> {
+        let (flush, left) = outbox.flush();
+        self.client.count(left);
+        flush
     }
 
     /// Reads what is there and handles it.
@@ -280,13 +277,13 @@ impl Connection {
                     self.reader.release();
                     return ControlFlow::Continue(());
                 }
-                Err(violation) => return Self::refuse(outbox, &violation),
+                Err(violation) => return self.refuse(outbox, &violation),
             };
             let shared = &self.client.shared;
             let now = self.heard.saturating_duration_since(shared.started);
             let allowed = (self.limits.message_rate, shared.config.load().control_frames());
             if let Some(violation) = self.meters.too_often(&event, allowed, now) {
-                return Self::refuse(outbox, &violation);
+                return self.refuse(outbox, &violation);
             }
             match event {
                 Event::Ping(payload) => _ = outbox.offer(&Batch::aside(wire::pong(&payload))),
@@ -297,7 +294,7 @@ impl Connection {
                     outbox.answer_close(
                         status.as_ref().map(|(code, text)| (*code, reason(text.as_str()))),
                     );
-                    let _ = outbox.flush();
+                    let _ = self.write(outbox);
                     return ControlFlow::Break(End::Closed);
                 }
                 // After our Close only theirs matters.
@@ -379,9 +376,9 @@ impl Connection {
     /// The client broke the protocol: it is told, if it can bear it, and no more is read.
     /// What the socket does not take now is lost with the connection; only a client that
     /// does not read can lose anything.
-    fn refuse(outbox: &Outbox, violation: &Violation) -> ControlFlow<End> {
+    fn refuse(&self, outbox: &Outbox, violation: &Violation) -> ControlFlow<End> {
         outbox.close(Some((violation.code, violation.reason)));
-        let _ = outbox.flush();
+        let _ = self.write(outbox);
         ControlFlow::Break(End::Refused(violation.reason))
     }
 }
@@ -421,12 +418,13 @@ mod tests {
     /// What lives across an `.await`, such as a buffer, is paid for by every connection.
     #[tokio::test]
     async fn an_idle_connection_is_small() {
-        let shared = Arc::new(Shared::new(Config::default()));
+        let shared = Arc::new(Shared::new(Config::default(), metrics::LiveSink::default()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stream = TcpStream::connect(address).await.unwrap();
         let raw = Raw { stream, early: Bytes::new(), place: Place::any() };
-        let connection = Connection::new(shared, raw, Box::new(Silent));
+        let open = Arc::<metrics::Connections>::default().open();
+        let connection = Connection::new(shared, raw, Box::new(Silent), open);
         let (own, outbox) = (size_of_val(&*connection), size_of_val(&*connection.client.outbox));
         let task = size_of_val(&run(connection, Jobs::default()));
         assert!(own + outbox + task <= 1200, "{own} + {outbox} + {task} bytes");

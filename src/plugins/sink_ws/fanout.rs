@@ -8,6 +8,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -18,10 +19,11 @@ use super::batch::Batch;
 use super::lane::{Brought, Lane};
 use super::outbox::Outbox;
 use super::queue::{Offer, Refused};
-use super::{Drops, Shared, device, wire};
+use super::{Shared, device, wire};
 use crate::core::admission::Admission;
 use crate::core::hub::{self, Round};
 use crate::core::message::{Audience, Message};
+use crate::core::metrics::Lost;
 use crate::core::plugin::Jobs;
 use crate::core::sink::{Delivery, Receipt};
 
@@ -47,6 +49,8 @@ pub(super) struct Parcel {
     frame: Bytes,
     audience: Audience,
     answer: oneshot::Sender<Delivery>,
+    /// When it came.
+    came: Instant,
     /// Bounds what waits, whether or not the publisher still does.
     _admission: Admission,
 }
@@ -59,6 +63,7 @@ pub(super) fn deliver(
     admission: &Admission,
 ) -> Receipt {
     let Some(room) = shared.hub.room(&message.topic) else { return Delivery::default().into() };
+    let came = Instant::now();
     let frame = wire::text(message.frame.as_bytes());
     let mut receipt = Receipt::default();
     let now = || {
@@ -80,11 +85,14 @@ pub(super) fn deliver(
             frame: frame.clone(),
             audience: message.audience,
             answer,
+            came,
             _admission: admission.clone(),
         }
     };
     match room.lane.bring(now, later) {
-        Brought::Done(tally) => return tally.settle(shared).next().unwrap_or_default().into(),
+        Brought::Done(tally) => {
+            return tally.settle(shared, came).next().unwrap_or_default().into();
+        }
         Brought::Waits => {}
         Brought::NeedsCarrier => {
             let shared = shared.clone();
@@ -112,7 +120,9 @@ async fn carry(shared: &Shared, room: &Room) {
             // Who is waiting behind these is carried all the same.
             error!(messages = parcels.len(), "Messages did not get to every subscriber");
         }
-        for (parcel, delivery) in parcels.drain(..).zip(tally.settle(shared)) {
+        // The first one waited longest.
+        let came = parcels[0].came;
+        for (parcel, delivery) in parcels.drain(..).zip(tally.settle(shared, came)) {
             // Who does not want to know has gone.
             let _ = parcel.answer.send(delivery);
         }
@@ -152,8 +162,15 @@ pub(super) struct Tally {
     complete: usize,
     /// What the other receivers took, for each message; not made before it is needed.
     partial: Vec<Count>,
+    receivers: usize,
+    /// Of all messages and receivers.
+    written: usize,
+    /// Messages that wait, those included that give up their place at once.
+    queued: usize,
+    queued_bytes: usize,
     /// Messages, these or earlier ones, that gave their place in a queue to newer ones.
     evicted: usize,
+    evicted_bytes: usize,
 }
 
 /// What became of one message, by receiver.
@@ -166,12 +183,27 @@ struct Count {
 
 impl Tally {
     pub(super) fn new(messages: usize) -> Self {
-        Self { messages, complete: 0, partial: Vec::new(), evicted: 0 }
+        Self {
+            messages,
+            complete: 0,
+            partial: Vec::new(),
+            receivers: 0,
+            written: 0,
+            queued: 0,
+            queued_bytes: 0,
+            evicted: 0,
+            evicted_bytes: 0,
+        }
     }
 
     /// Counts one receiver.
     pub(super) fn add(&mut self, offer: Offer) {
+        self.receivers += 1;
+        self.written += offer.accepted - offer.queued;
+        self.queued += offer.queued;
+        self.queued_bytes += offer.queued_bytes;
         self.evicted += offer.evicted;
+        self.evicted_bytes += offer.evicted_bytes;
         let Some(reason) = offer.refused else {
             self.complete += 1;
             return;
@@ -187,17 +219,24 @@ impl Tally {
         }
     }
 
-    /// Adds the drops to the sink's counters, and says of each message what became of it.
-    fn settle(self, shared: &Shared) -> impl Iterator<Item = Delivery> {
-        let mut drops = Drops { evicted: self.evicted, ..Drops::default() };
-        for count in &self.partial {
-            drops.full += count.full;
-            drops.closed += count.closed;
+    /// Adds everything to the sink's counters, each once for all receivers, and says of each
+    /// message what became of it. The first of them came at `came`.
+    fn settle(self, shared: &Shared, came: Instant) -> impl Iterator<Item = Delivery> {
+        let full: usize = self.partial.iter().map(|count| count.full).sum();
+        let closed: usize = self.partial.iter().map(|count| count.closed).sum();
+        let evicted = self.evicted;
+        let books = &shared.metrics.messages;
+        books.matched(self.receivers * self.messages);
+        books.delivered(self.written);
+        books.queued(self.queued, self.queued_bytes);
+        books.left(evicted, self.evicted_bytes);
+        if full + closed + evicted > 0 {
+            books.dropped(Lost::QueueFull, full);
+            books.dropped(Lost::Closed, closed);
+            books.dropped(Lost::Evicted, evicted);
+            debug!(full, closed, evicted, "Not delivered to every subscriber");
         }
-        if drops.full + drops.evicted + drops.closed > 0 {
-            shared.dropped.add(&drops);
-            debug!(?drops, "Not delivered to every subscriber");
-        }
+        shared.metrics.fan_out(came.elapsed());
         (0..self.messages).map(move |index| {
             let count = self.partial.get(index).copied().unwrap_or_default();
             Delivery {
@@ -214,7 +253,13 @@ mod tests {
 
     fn parcel(length: usize, audience: Audience) -> Parcel {
         let (answer, _) = oneshot::channel();
-        Parcel { frame: vec![0; length].into(), audience, answer, _admission: Admission::default() }
+        Parcel {
+            frame: vec![0; length].into(),
+            audience,
+            answer,
+            came: Instant::now(),
+            _admission: Admission::default(),
+        }
     }
 
     /// How many of the parcels leave together.

@@ -7,13 +7,14 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::Shared;
 use super::batch::Batch;
 use super::outbox::Outbox;
-use super::queue::Refused;
+use super::queue::{Left, Refused};
 use super::wire;
-use super::{Drops, Shared};
 use crate::core::hub::Seat;
 use crate::core::message::{Frame, Topic};
+use crate::core::metrics::Lost;
 use crate::core::session::{Client, Device};
 
 /// See the module. Leaves every topic when dropped.
@@ -31,8 +32,16 @@ impl Member {
     fn offer(&self, frame: Bytes) {
         let offer = self.outbox.offer(&Batch::aside(frame));
         if offer.refused == Some(Refused::Full) {
-            self.shared.dropped.add(&Drops { full: 1, ..Drops::default() });
+            self.shared.metrics.replies_dropped.inc();
         }
+    }
+
+    /// Counts what became of messages that had waited.
+    pub(super) fn count(&self, left: Left) {
+        let messages = &self.shared.metrics.messages;
+        messages.delivered(left.written);
+        messages.dropped(Lost::Disconnected, left.lost);
+        messages.left(left.written + left.lost, left.bytes);
     }
 }
 
@@ -45,6 +54,7 @@ impl Client for Member {
         if let Entry::Vacant(vacant) = self.topics.entry(topic) {
             let seat = self.shared.hub.join(vacant.key(), self.outbox.id, self.outbox.clone());
             vacant.insert(seat);
+            self.shared.metrics.subscriptions.add(1);
         }
     }
 
@@ -52,11 +62,13 @@ impl Client for Member {
         let seat = self.topics.remove(topic);
         if let Some(seat) = &seat {
             self.shared.hub.leave(topic, self.outbox.id, seat);
+            self.shared.metrics.subscriptions.sub(1);
         }
         seat.is_some()
     }
 
     fn unsubscribe_all(&mut self) {
+        self.shared.metrics.subscriptions.sub(self.topics.len());
         for (topic, seat) in self.topics.drain() {
             self.shared.hub.leave(&topic, self.outbox.id, &seat);
         }
@@ -82,6 +94,9 @@ impl Client for Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.unsubscribe_all();
+        // Whoever still has a hand on the outbox is refused from here on, so that nothing
+        // waits that nobody is going to write or count.
+        self.count(self.outbox.give_up());
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }

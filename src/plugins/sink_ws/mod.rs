@@ -8,6 +8,7 @@ mod batch;
 mod config;
 mod connection;
 mod device;
+mod end;
 mod fanout;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -38,6 +39,7 @@ use crate::core::admission::Admission;
 use crate::core::config::Check;
 use crate::core::drain::Turns;
 use crate::core::message::Message;
+use crate::core::metrics::{Connections, LiveSink as Metrics, Lost};
 use crate::core::plugin::{FromConfig, Jobs, Plugin, SinkCx};
 use crate::core::session::Session;
 use crate::core::sink::{LiveSink, Receipt, Sink};
@@ -60,6 +62,8 @@ pub struct Ws {
     jobs: Jobs,
     /// Where connections live, until they are told to end.
     connections: Jobs,
+    /// Where connections are counted that are accepted here.
+    counted: Arc<Connections>,
 }
 
 /// What connections and publishers share.
@@ -71,14 +75,15 @@ struct Shared {
     next_id: AtomicU64,
     /// From when the clients' meters count.
     started: Instant,
+    /// Of all protocols.
     connections: AtomicUsize,
-    dropped: Dropped,
+    metrics: Metrics,
     /// When each connection has to end, once the server has begun to stop.
     turns: OnceLock<Turns>,
 }
 
 impl Shared {
-    fn new(config: Config) -> Self {
+    fn new(config: Config, metrics: Metrics) -> Self {
         Self {
             policy: Arc::new(Policy::new(&config)),
             config: ArcSwap::from_pointee(config),
@@ -86,7 +91,7 @@ impl Shared {
             next_id: AtomicU64::new(1),
             started: Instant::now(),
             connections: AtomicUsize::new(0),
-            dropped: Dropped::default(),
+            metrics,
             turns: OnceLock::new(),
         }
     }
@@ -94,33 +99,6 @@ impl Shared {
     /// When the connection that asks has to end.
     fn turn(&self) -> Instant {
         self.turns.get().map_or_else(Instant::now, Turns::next)
-    }
-}
-
-/// Messages that a subscriber should have got and did not, by reason.
-#[derive(Default)]
-struct Dropped {
-    /// The subscriber's queue was full.
-    queue_full: AtomicU64,
-    /// It waited in a full queue, and newer ones took its place.
-    evicted: AtomicU64,
-    /// The connection was ending.
-    closed: AtomicU64,
-}
-
-/// Some of them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Drops {
-    full: usize,
-    evicted: usize,
-    closed: usize,
-}
-
-impl Dropped {
-    fn add(&self, drops: &Drops) {
-        self.queue_full.fetch_add(drops.full as u64, Ordering::Relaxed);
-        self.evicted.fetch_add(drops.evicted as u64, Ordering::Relaxed);
-        self.closed.fetch_add(drops.closed as u64, Ordering::Relaxed);
     }
 }
 
@@ -133,6 +111,7 @@ impl Sink for Ws {
 impl LiveSink for Ws {
     fn accept(&self, upgrade: OnUpgrade, session: Box<dyn Session>) {
         let (shared, jobs) = (self.shared.clone(), self.connections.clone());
+        let counted = self.counted.clone();
         self.connections.spawn(async move {
             let upgraded = match tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await {
                 Ok(Ok(upgraded)) => upgraded,
@@ -141,7 +120,7 @@ impl LiveSink for Ws {
             };
             // Every listener of ours serves plain TCP, so this cannot be another type.
             let Some(raw) = into_raw(upgraded) else { return };
-            let connection = Connection::new(shared, raw, session);
+            let connection = Connection::new(shared, raw, session, counted.open());
             // A fresh task: this one is as large as what it waited for.
             jobs.spawn(connection::run(connection, jobs.clone()));
         });
@@ -150,6 +129,11 @@ impl LiveSink for Ws {
     fn drain(&self, over: Duration) {
         let connections = self.shared.connections.load(Ordering::Relaxed);
         self.shared.turns.get_or_init(|| Turns::new(over, connections));
+    }
+
+    fn of_protocol(&self, counted: Arc<Connections>) -> Arc<dyn LiveSink> {
+        let (shared, jobs) = (self.shared.clone(), self.jobs.clone());
+        Arc::new(Self { shared, jobs, connections: self.connections.clone(), counted })
     }
 }
 
@@ -181,7 +165,9 @@ impl FromConfig<SinkCx> for Ws {
     }
 
     async fn build(config: Config, cx: SinkCx) -> Result<Self, BoxError> {
-        let shared = Arc::new(Shared::new(config));
+        let shared = Arc::new(Shared::new(config, cx.metrics.live_sink(&cx.name)));
+        let hub = shared.clone();
+        cx.metrics.topics(&cx.name, move || hub.hub.topics());
         let (report, connections) = (shared.clone(), cx.connections.clone());
         cx.jobs.spawn(async move {
             connections.stopping().await;
@@ -189,12 +175,14 @@ impl FromConfig<SinkCx> for Ws {
                 sink = cx.name,
                 connections = report.connections.load(Ordering::Relaxed),
                 topics = report.hub.topics(),
-                dropped_queue_full = report.dropped.queue_full.load(Ordering::Relaxed),
-                dropped_evicted = report.dropped.evicted.load(Ordering::Relaxed),
-                dropped_closed = report.dropped.closed.load(Ordering::Relaxed),
+                dropped_queue_full = report.metrics.messages.lost(Lost::QueueFull),
+                dropped_evicted = report.metrics.messages.lost(Lost::Evicted),
+                dropped_closed = report.metrics.messages.lost(Lost::Closed),
+                dropped_disconnected = report.metrics.messages.lost(Lost::Disconnected),
                 "Closing WebSocket connections"
             );
         });
-        Ok(Self { shared, jobs: cx.jobs, connections: cx.connections })
+        let (jobs, connections) = (cx.jobs, cx.connections);
+        Ok(Self { shared, jobs, connections, counted: Arc::default() })
     }
 }

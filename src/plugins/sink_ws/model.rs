@@ -10,7 +10,7 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
 use super::batch::Batch;
-use super::queue::{Bounds, Flush, Queue, Socket};
+use super::queue::{Bounds, Flush, Left, Queue, Socket};
 use lane::{Brought, Lane};
 
 /// loom's lock with the manners of the one that is used outside.
@@ -163,7 +163,9 @@ impl Connection {
             }
             told.permit = false;
             drop(told);
-            while self.queue.lock().unwrap().flush(&self).unwrap() != Flush::All {
+            while self.queue.lock().unwrap().flush(&self, &mut Left::default()).unwrap()
+                != Flush::All
+            {
                 self.room.fetch_add(4, Ordering::SeqCst);
             }
         }
@@ -239,7 +241,9 @@ fn nothing_is_written_that_was_offered_after_the_close() {
             accepted.extend(connection.offer(&[b"bb", b"cc"]));
             closer.join().unwrap();
             connection.room.store(100, Ordering::SeqCst);
-            assert_eq!(connection.queue.lock().unwrap().flush(&&*connection).unwrap(), Flush::All);
+            let mut left = Left::default();
+            let flush = connection.queue.lock().unwrap().flush(&&*connection, &mut left);
+            assert_eq!(flush.unwrap(), Flush::All);
             accepted.extend_from_slice(b"<close>");
             assert_eq!(*connection.wire.lock().unwrap(), accepted);
         });

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::config::WhenFull;
 use super::policy::Policy;
-use super::queue::{Flush, Offer, Queue, Refused, Socket, State};
+use super::queue::{Flush, Left, Offer, Queue, Refused, Socket, State};
 use super::wire;
 use crate::core::intake::Place;
 use crate::core::session::{Device, Ending};
@@ -100,9 +100,19 @@ impl Outbox {
         (self.ending == Ending::CloseFrame).then(|| wire::close(status))
     }
 
-    /// Writes what waits, as much as the socket takes.
-    pub(super) fn flush(&self) -> io::Result<Flush> {
-        self.queue.lock().flush(&self.stream)
+    /// Writes what waits, as much as the socket takes. Also when that fails something may
+    /// have left the queue.
+    pub(super) fn flush(&self) -> (io::Result<Flush>, Left) {
+        let mut left = Left::default();
+        let flush = self.queue.lock().flush(&self.stream, &mut left);
+        (flush, left)
+    }
+
+    /// The connection is over: nothing is taken any more, and what waits is lost.
+    pub(super) fn give_up(&self) -> Left {
+        let mut left = Left::default();
+        self.queue.lock().break_off(&mut left);
+        left
     }
 
     /// See [`Queue::restart_clock`].

@@ -58,6 +58,18 @@ struct Waiting {
     since: Instant,
 }
 
+/// Messages that do not wait any longer. Frames that are no messages are not among them.
+#[must_use = "what leaves a queue is counted"]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Written to their last byte.
+    pub written: usize,
+    /// Lost with the connection, those that were written in part included.
+    pub lost: usize,
+    /// Bytes that had waited; those of a message leave as they are written.
+    pub bytes: usize,
+}
+
 /// What may still be queued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum State {
@@ -84,9 +96,15 @@ pub(super) enum Flush {
 pub(super) struct Offer {
     /// How many messages, from the first, are written or queued.
     pub accepted: usize,
+    /// How many of these wait, the first perhaps written in part. They are the last.
+    pub queued: usize,
+    /// Bytes that wait.
+    pub queued_bytes: usize,
     /// How many that had been accepted, before or just now, were taken out again for newer
     /// ones.
     pub evicted: usize,
+    /// Their bytes.
+    pub evicted_bytes: usize,
     /// Why the others are not, if there are others.
     pub refused: Option<Refused>,
     /// Whether the connection's task has to be told: there is something to write, or an
@@ -104,9 +122,22 @@ pub(super) enum Refused {
 }
 
 impl Offer {
+    /// Everything is written.
+    fn written(accepted: usize) -> Self {
+        Self {
+            accepted,
+            queued: 0,
+            queued_bytes: 0,
+            evicted: 0,
+            evicted_bytes: 0,
+            refused: None,
+            wake: false,
+        }
+    }
+
     /// Nothing was taken.
     pub(super) fn refused(reason: Refused) -> Self {
-        Self { accepted: 0, evicted: 0, refused: Some(reason), wake: false }
+        Self { refused: Some(reason), ..Self::written(0) }
     }
 }
 
@@ -122,12 +153,13 @@ impl Queue {
         if idle {
             match socket.try_write(batch.bytes()) {
                 Ok(taken) if taken == batch.bytes().len() => {
-                    return Offer { accepted: batch.len(), evicted: 0, refused: None, wake: false };
+                    return Offer::written(batch.len());
                 }
                 Ok(taken) => written = taken,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => {
-                    self.break_off();
+                    // Nothing waited, so nothing is lost but what is refused.
+                    self.state = State::Broken;
                     return Offer { wake: true, ..Offer::refused(Refused::Closed) };
                 }
             }
@@ -136,6 +168,7 @@ impl Queue {
         let accepted = self.fitting(batch, written, bounds, oldest_go);
         let all = accepted == batch.len();
         let since = Instant::now();
+        let before = (self.frames.len(), self.bytes);
         for rest in batch.rest(written).take(accepted) {
             // A part of a batch keeps the whole of it in memory. Where everything waits that
             // is no more than what is counted; one message of each batch would be much more.
@@ -143,15 +176,19 @@ impl Queue {
             let (counts, is_begun) = (batch.counts(), rest.is_begun);
             self.push(Waiting { bytes, counts, is_begun, since });
         }
-        let evicted = if oldest_go { self.shrink(bounds) } else { 0 };
-        Offer { accepted, evicted, refused: (!all).then_some(Refused::Full), wake: idle }
+        // Frames that are written wholly have no rest, and are not among them.
+        let (queued, queued_bytes) = (self.frames.len() - before.0, self.bytes - before.1);
+        let (evicted, evicted_bytes) = if oldest_go { self.shrink(bounds) } else { (0, 0) };
+        let refused = (!all).then_some(Refused::Full);
+        Offer { accepted, queued, queued_bytes, evicted, evicted_bytes, refused, wake: idle }
     }
 
-    /// Writes what waits, as much as the socket takes, many frames at a time.
+    /// Writes what waits, as much as the socket takes, many frames at a time, and adds to
+    /// `left` what leaves the queue.
     ///
     /// # Errors
     /// What the socket said; the queue is broken off then.
-    pub(super) fn flush(&mut self, socket: &impl Socket) -> io::Result<Flush> {
+    pub(super) fn flush(&mut self, socket: &impl Socket, left: &mut Left) -> io::Result<Flush> {
         while let Some(since) = self.since {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;
@@ -161,12 +198,12 @@ impl Queue {
                 count += 1;
             }
             match socket.try_write_vectored(&slices[..count]) {
-                Ok(written) => self.advance(written),
+                Ok(written) => self.advance(written, left),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(Flush::Waits(since));
                 }
                 Err(error) => {
-                    self.break_off();
+                    self.break_off(left);
                     return Err(error);
                 }
             }
@@ -238,9 +275,10 @@ impl Queue {
         waiting.counts && !waiting.is_begun && (index > 0 || self.written == 0)
     }
 
-    /// Takes out the oldest messages until the bounds hold; the newest frame stays.
-    fn shrink(&mut self, bounds: Bounds) -> usize {
-        let mut evicted = 0;
+    /// Takes out the oldest messages until the bounds hold; the newest frame stays. How many,
+    /// and their bytes.
+    fn shrink(&mut self, bounds: Bounds) -> (usize, usize) {
+        let (mut evicted, before) = (0, self.bytes);
         while self.frames.len() > 1 && !is_within((self.frames.len(), self.bytes), bounds) {
             let mut older = 0..self.frames.len() - 1;
             let Some(oldest) = older.find(|index| self.may_go(*index)) else { break };
@@ -248,7 +286,7 @@ impl Queue {
             self.bytes -= gone.map_or(0, |gone| gone.bytes.len());
             evicted += 1;
         }
-        evicted
+        (evicted, before - self.bytes)
     }
 
     /// Appends what is left of a frame, if anything is.
@@ -260,20 +298,32 @@ impl Queue {
         }
     }
 
-    fn break_off(&mut self) {
+    /// Nothing is taken or written from here on, and what waits is lost.
+    pub(super) fn break_off(&mut self, left: &mut Left) {
+        // Of the first one this much has left before.
+        let mut gone = self.written;
+        for Waiting { bytes, counts, .. } in &self.frames {
+            let rest = bytes.len() - std::mem::take(&mut gone);
+            left.lost += usize::from(*counts);
+            left.bytes += rest * usize::from(*counts);
+        }
         *self = Self { state: State::Broken, ..Self::default() };
     }
 
     /// Takes `written` bytes off the front.
-    fn advance(&mut self, mut written: usize) {
+    fn advance(&mut self, mut written: usize, left: &mut Left) {
         self.bytes -= written;
         while let Some(first) = self.frames.front() {
-            let left = first.bytes.len() - self.written;
-            if written < left {
+            let counts = usize::from(first.counts);
+            let rest = first.bytes.len() - self.written;
+            if written < rest {
                 self.written += written;
+                left.bytes += written * counts;
                 return;
             }
-            written -= left;
+            written -= rest;
+            left.bytes += rest * counts;
+            left.written += counts;
             self.written = 0;
             self.frames.pop_front();
             self.since = self.frames.front().map(|next| next.since);
@@ -285,5 +335,7 @@ fn is_within((messages, bytes): (usize, usize), bounds: Bounds) -> bool {
     messages <= bounds.messages && bytes <= bounds.bytes
 }
 
+#[cfg(test)]
+mod books;
 #[cfg(test)]
 mod tests;
