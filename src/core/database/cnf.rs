@@ -80,7 +80,8 @@ impl Cnf {
         };
         let bare = host.trim_matches(['[', ']']);
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        if bare.parse::<Ipv6Addr>().is_err() && !bare.chars().all(plain) {
+        let is_name = !bare.is_empty() && bare.chars().all(plain);
+        if bare.parse::<Ipv6Addr>().is_err() && !is_name {
             return Err(CnfError::Host(path.into()));
         }
         let port = match get("port").as_str() {
@@ -194,6 +195,7 @@ mod tests {
             ("[client]\nuser=a", "found no `database` in"),
             ("[client]\nuser=a\ndatabase=d\nhost=db:3306", "neither a name nor an address"),
             ("[client]\nuser=a\ndatabase=d\nport=x", "is no number from 1 to 65535"),
+            ("[client]\nuser=a\ndatabase=d\nhost=[]", "neither a name nor an address"),
             ("[client]\nuser=a\ndatabase=..", "which is no name"),
             ("[client]\nuser=a\ndatabase=d\nport=0", "is no number from 1 to 65535"),
         ] {
