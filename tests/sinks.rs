@@ -127,7 +127,7 @@ fn a_disk_that_is_always_full_is_told_once() {
 fn a_stuck_pipe_of_the_sink_costs_its_lines_alone() {
     let builder = Builder::notiflux().file(
         "config.toml",
-        &(config("path = \"pipe\"\nqueue_messages = 10") + "[server]\nshutdown_timeout = \"1s\""),
+        &(config("path = \"pipe\"\nqueue_messages = 10") + "[server]\nshutdown_timeout = \"1s\"\ndrain_spread = \"0s\"\n[sink.ws]\nclose_timeout = \"100ms\""),
     );
     let pipe = builder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -221,7 +221,7 @@ fn what_waits_when_the_server_stops_is_sent() {
 #[test]
 fn a_receiver_that_hangs_holds_up_the_end_no_longer_than_allowed() {
     let receiver = Receiver::start(Answer::Hang);
-    let keys = "concurrency = 1\n[server]\nshutdown_timeout = \"500ms\"";
+    let keys = "concurrency = 1\n[server]\nshutdown_timeout = \"500ms\"\ndrain_spread = \"0s\"\n[sink.ws]\nclose_timeout = \"100ms\"";
     let mut server = hook(&receiver.url("/"), keys).start();
     for number in 0..3 {
         assert_eq!(post(server.address, "t", &number.to_string()), taken());
