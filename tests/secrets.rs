@@ -1,5 +1,5 @@
 //! Nothing that the server writes has a secret in it: not the log, however much is logged, not
-//! an answer, not what is said of a configuration that is no good.
+//! an answer, not a metric, not what is said of a configuration that is no good.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -86,6 +86,13 @@ fn whole(answer: &Answer) -> String {
     format!("{status_line} {headers:?} {}", String::from_utf8_lossy(body))
 }
 
+/// What it says of itself.
+fn metrics(server: &Server) -> String {
+    let answer = request(server.admin_address(), "GET", "/metrics", &[], b"");
+    assert!(answer.status == 200 && answer.body.len() > 1000, "{answer:?}");
+    whole(&answer)
+}
+
 /// What the server has written by the time it has ended.
 fn written(mut server: Server) -> String {
     server.stop();
@@ -115,7 +122,7 @@ fn notiflux_writes_no_token_and_no_key_of_a_webhook() {
     for level in LEVELS {
         let hook = Receiver::start(receiver::Answer::Status(500));
         let config = format!(
-            "profile = \"notiflux\"\n[log]\nlevel = \"{level}\"\n[protocol.notiflux]\nstrict = true\nack = true\n[sink.hook]\ntype = \"webhook\"\nurl = \"{}?key={path}\"\nheaders = {{ Authorization = \"Bearer {bearer}\" }}\n[sink.gone]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/{path}\"\nheaders = {{ X-Api-Key = \"{bearer}\" }}\n",
+            "profile = \"notiflux\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"{level}\"\n[protocol.notiflux]\nstrict = true\nack = true\n[sink.hook]\ntype = \"webhook\"\nurl = \"{}?key={path}\"\nheaders = {{ Authorization = \"Bearer {bearer}\" }}\n[sink.gone]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:9/{path}\"\nheaders = {{ X-Api-Key = \"{bearer}\" }}\n",
             hook.url("/hook")
         );
         let server = Builder::notiflux().file("config.toml", &config).start();
@@ -161,6 +168,7 @@ fn notiflux_writes_no_token_and_no_key_of_a_webhook() {
             answers += &whole(&request(server.address, "GET", &format!("/{token}"), &[], b""));
         }
         assert!(!hook.wait(1).is_empty());
+        answers += &metrics(&server);
         eventually("the log says that the webhook failed", || {
             let log = server.log();
             log.contains("webhook") || log.contains("ebhook") || log.contains("hook")
@@ -190,7 +198,7 @@ fn oitc_writes_no_key_no_password_and_no_key_of_the_relay() {
         );
         db.insert("mobile_devices", &[("user_id", "5"), ("device_id", "phone-device-token-1")]);
         let config = format!(
-            "profile = \"oitc\"\n[server]\nport = 0\n[log]\nlevel = \"{level}\"\n[database.main]\ncnf = \"{}\"\n[database.other]\nurl = \"{}\"\n[protocol.oitc]\nlegacy = true\nexport_interval = \"200ms\"\n",
+            "profile = \"oitc\"\n[server]\nport = 0\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"{level}\"\n[database.main]\ncnf = \"{}\"\n[database.other]\nurl = \"{}\"\n[protocol.oitc]\nlegacy = true\nexport_interval = \"200ms\"\n",
             db.cnf().display(),
             db.url()
         );
@@ -225,6 +233,7 @@ fn oitc_writes_no_key_no_password_and_no_key_of_the_relay() {
             answers += &whole(&knock_with(server.address, key));
         }
         answers += &alerted(&alert(&json!({ "hostUuid": "unknown" })).to_string());
+        answers += &metrics(&server);
         eventually("the log says that the data base is away", || {
             server.log().contains("Cannot read the keys")
         });
