@@ -73,17 +73,24 @@ fn with_drop_oldest_a_slow_client_gets_the_latest_whole_and_in_order() {
     assert_eq!(reported(&server, "dropped_queue_full"), 0);
 }
 
-/// What the kernel holds on the server's side of `client`'s connection and was not sent, or
-/// not acknowledged (proc(5), `tx_queue`).
-fn in_kernel(client: &TcpStream) -> usize {
-    let port = |address: SocketAddr| format!("{:04X}", address.port());
-    let (local, remote) = (port(client.peer_addr().unwrap()), port(client.local_addr().unwrap()));
+/// What the kernel says of the server's side of a connection; none when it has let go of it.
+/// Both ports count: other connections of this machine may have one of them.
+fn of_kernel(server: SocketAddr, client: &TcpStream) -> Option<String> {
+    let port = |address: SocketAddr| format!(":{:04X}", address.port());
+    // After a reset the client itself no longer knows its peer.
+    let (local, remote) = (port(server), port(client.local_addr().unwrap()));
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let of_server = |line: &&str| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        fields[1].ends_with(&format!(":{local}")) && fields[2].ends_with(&format!(":{remote}"))
+        fields[1].ends_with(&local) && fields[2].ends_with(&remote)
     };
-    let line = table.lines().skip(1).find(of_server).expect("the connection");
+    table.lines().skip(1).find(of_server).map(str::to_owned)
+}
+
+/// What the kernel holds on the server's side of `client`'s connection and was not sent, or
+/// not acknowledged (proc(5), `tx_queue`).
+fn in_kernel(client: &TcpStream) -> usize {
+    let line = of_kernel(client.peer_addr().unwrap(), client).expect("the connection");
     let queues = line.split_whitespace().nth(4).unwrap();
     usize::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap()
 }
@@ -128,6 +135,8 @@ fn who_reads_a_little_now_and_then_is_cut_at_the_write_deadline() {
         eventually("nobody is there any more", || publish(server.address, "?") == (0, 0));
     });
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+    // Reset, so that the kernel keeps nothing for it.
+    eventually("the connection is gone", || of_kernel(server.address, &slow.stream).is_none());
     assert!(server.stop().success());
     assert_eq!(reported(&server, "connections"), 0);
 }
