@@ -56,6 +56,18 @@ fn every_invalid_file_gets_exactly_its_errors_and_exit_code_2() {
 }
 
 #[test]
+fn what_is_shown_has_the_port_of_operators_and_no_line_that_a_variable_brought() {
+    let shown = show(
+        Builder::notiflux()
+            .env("PUSHMUX_ADMIN__LISTEN", "127.0.0.1:0")
+            .env("PUSHMUX_X\n[server]\nport", "1"),
+    );
+    let table: toml::Table = shown.parse().expect("it is a configuration");
+    assert_eq!(table["admin"]["listen"].as_str(), Some("127.0.0.1:0"), "{shown}");
+    assert!(shown.contains(r"# note: environment variable PUSHMUX_X\n[server]\nport"), "{shown}");
+}
+
+#[test]
 fn ten_faults_are_ten_lines_with_key_and_place() {
     let content = std::fs::read_to_string(folder("invalid/ten-faults.toml")).unwrap();
     assert!(content.lines().count() >= 60);

@@ -5,14 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use figment::value::{Dict, Value};
 
-use super::config::{Admin, Draft, Fault, Faults, Layers, Listen, Log, Names, Server};
+use super::config::{Admin, Draft, Fault, Faults, KINDS, Layers, Listen, Log, Names, Server};
 use super::database;
 use super::message::Pattern;
 use super::plugin::{AuthBuild, Make, Plugin, ProtocolBuild, SinkBuild};
 use super::stamp::Stamp;
-
-/// The kinds of named tables, in the order they are built.
-const KINDS: [&str; 4] = ["database", "auth", "sink", "protocol"];
 
 /// A configuration without a fault, ready to be built.
 pub struct Plan {

@@ -31,6 +31,9 @@ pub use self::show::show;
 use env::{Environment, Setting};
 use file::File;
 
+/// The kinds of tables that have names, as `[sink.ws]` has; in the order they are built.
+pub(in crate::core) const KINDS: [&str; 4] = ["database", "auth", "sink", "protocol"];
+
 /// Where a configuration file is looked for, in this order, when none is named.
 pub const SEARCH: [&str; 2] = ["./config.toml", "/etc/pushmux/config.toml"];
 

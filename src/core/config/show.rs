@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Fault, Layers, join};
+use super::{Fault, KINDS, Layers, join};
 
 /// Writes `effective`, the typed configuration with its defaults, as a TOML file whose
 /// comments say where each value came from. Secrets are masked by their types.
@@ -14,17 +14,17 @@ pub fn show(layers: &Layers, effective: &toml::Table, faults: &[Fault]) -> Strin
         Some((name, why)) => format!("{name} (from {why})"),
         None => "none".to_owned(),
     };
-    let _ = writeln!(out, "# profile: {profile}");
-    let _ = writeln!(out, "# file: {}", layers.file_name().unwrap_or("none"));
+    let _ = writeln!(out, "# profile: {}", plain(&profile));
+    let _ = writeln!(out, "# file: {}", plain(layers.file_name().unwrap_or("none")));
     for note in &layers.notes {
-        let _ = writeln!(out, "# note: {note}");
+        let _ = writeln!(out, "# note: {}", plain(note));
     }
     for sentence in layers.shadowed() {
-        let _ = writeln!(out, "# shadowed: {sentence}");
+        let _ = writeln!(out, "# shadowed: {}", plain(&sentence));
     }
     for (kind, value) in effective {
         let Some(table) = value.as_table() else { continue };
-        if matches!(kind.as_str(), "server" | "log") {
+        if !KINDS.contains(&kind.as_str()) {
             section(&mut out, layers, faults, kind, table);
             continue;
         }
@@ -50,6 +50,17 @@ fn section(out: &mut String, layers: &Layers, faults: &[Fault], path: &str, tabl
         };
         let is_bad = faults.iter().any(|fault| fault.key == join(path, key));
         let origin = if is_bad { format!("not good, see the fault ({origin})") } else { origin };
-        let _ = writeln!(out, "{line:width$}  # {origin}");
+        let _ = writeln!(out, "{line:width$}  # {}", plain(&origin));
     }
+}
+
+/// For a comment: names of variables and files may have line ends in them, and what follows
+/// would be read as configuration.
+fn plain(text: &str) -> String {
+    let escaped = |c: char| {
+        let control = c.is_control().then(|| c.escape_default());
+        let other = (!c.is_control()).then_some(c);
+        control.into_iter().flatten().chain(other)
+    };
+    text.chars().flat_map(escaped).collect()
 }
