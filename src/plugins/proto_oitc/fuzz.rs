@@ -10,7 +10,7 @@ use http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use serde_json::Value;
 
 use super::handshake::{Visitor, is_legacy};
-use super::post::{Kind, Notification, Subject};
+use super::post::{Kind, Notification, Subject, payload};
 use super::session;
 use super::texts::{legacy_texts, texts};
 use super::wire;
@@ -24,17 +24,7 @@ pub fn message(data: &[u8]) {
         let subject = Subject { host: name(), service };
         let _ = legacy_texts(&notification, kind, &subject);
         let texts = texts(&notification, kind, &subject);
-        let push = wire::Push {
-            timestamp: notification.timestamp,
-            user_id: notification.user,
-            title: &texts.title,
-            message: &texts.message,
-            kind: &notification.kind,
-            host_uuid: &notification.host_uuid,
-            service_uuid: &notification.service_uuid,
-            icon: texts.icon,
-        };
-        let frame = wire::push(&texts.message, &push);
+        let frame = wire::push(&texts.message, &payload(&notification, &texts));
         let read: Value = serde_json::from_str(frame.as_str()).expect("a frame is JSON");
         let said = &read["payload"];
         assert_eq!(said["timestamp"], notification.timestamp);

@@ -11,7 +11,7 @@ use warp::reply::Response;
 
 use super::decode::Members;
 use super::store::Found;
-use super::texts::texts;
+use super::texts::{Texts, texts};
 use super::{Shared, legacy, refuse, wire};
 use crate::core::admission::Admission;
 use crate::core::body::{Bodies, BodyError};
@@ -208,6 +208,20 @@ async fn subject(
     Ok(Subject { host, service })
 }
 
+/// What browsers and phones get of a notification.
+pub(super) fn payload<'a>(notification: &'a Notification, texts: &'a Texts) -> wire::Push<'a> {
+    wire::Push {
+        timestamp: notification.timestamp,
+        user_id: notification.user,
+        title: &texts.title,
+        message: &texts.message,
+        kind: &notification.kind,
+        host_uuid: &notification.host_uuid,
+        service_uuid: &notification.service_uuid,
+        icon: texts.icon,
+    }
+}
+
 fn publish(
     shared: &Shared,
     notification: &Notification,
@@ -217,16 +231,7 @@ fn publish(
     admission: &Admission,
 ) -> Receipt {
     let texts = texts(notification, kind, subject);
-    let payload = wire::Push {
-        timestamp: notification.timestamp,
-        user_id: notification.user,
-        title: &texts.title,
-        message: &texts.message,
-        kind: &notification.kind,
-        host_uuid: &notification.host_uuid,
-        service_uuid: &notification.service_uuid,
-        icon: texts.icon,
-    };
+    let payload = payload(notification, &texts);
     let frame = wire::push(&texts.message, &payload);
     let mut receipt = Receipt::default();
     if browsers {
