@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use super::metrics::Faults;
 use super::throttle::Throttle;
 
 /// How long a call into a plugin may take that must not wait for anything.
@@ -30,8 +32,10 @@ const MOST_FAULTS: usize = 3;
 pub struct Bulkhead {
     /// The plugin's table, such as `sink.log`.
     section: String,
-    panics: AtomicU64,
-    late: AtomicU64,
+    faults: Faults,
+    /// Whether it was late once. Not read from the counter, which goes on from whatever had
+    /// the table before.
+    was_late: AtomicBool,
     told: Throttle,
     is_off: AtomicBool,
     recent: Mutex<Recent>,
@@ -62,11 +66,11 @@ impl Bulkhead {
 
     /// For the plugin that is configured in `section`, such as `sink.log`.
     #[must_use]
-    pub fn new(section: String) -> Self {
+    pub fn new(section: String, faults: Faults) -> Self {
         Self {
             section,
-            panics: AtomicU64::new(0),
-            late: AtomicU64::new(0),
+            faults,
+            was_late: AtomicBool::new(false),
             told: Throttle::default(),
             is_off: AtomicBool::new(false),
             recent: Mutex::default(),
@@ -79,32 +83,25 @@ impl Bulkhead {
         &self.section
     }
 
-    /// How often the plugin panicked.
-    #[must_use]
-    pub fn panics(&self) -> u64 {
-        self.panics.load(Ordering::Relaxed)
-    }
-
-    /// How often the plugin took too long.
-    #[must_use]
-    pub fn late(&self) -> u64 {
-        self.late.load(Ordering::Relaxed)
-    }
-
     /// Whether the plugin is switched off at the moment.
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.is_off.load(Ordering::Relaxed)
     }
 
+    /// Whether the plugin is off and not yet to be tried again.
+    #[must_use]
+    pub fn is_left_alone(&self) -> bool {
+        self.is_off() && self.recent.lock().off_until.is_some_and(|end| Instant::now() < end)
+    }
+
     /// Whether the plugin is to be asked: it is on, or it was off for long enough to be
     /// tried once.
     pub fn lets_pass(&self) -> bool {
-        !self.is_off() || self.is_tried(Instant::now())
-    }
-
-    fn is_tried(&self, now: Instant) -> bool {
-        let mut recent = self.recent.lock();
+        if !self.is_off() {
+            return true;
+        }
+        let (mut recent, now) = (self.recent.lock(), Instant::now());
         let is_over = recent.off_until.is_none_or(|end| now >= end);
         if is_over {
             // Whoever comes while this one tries does not.
@@ -124,12 +121,17 @@ impl Bulkhead {
         let done = catch_unwind(AssertUnwindSafe(|| {
             // Hands everything else that this thread has to do to another one, which costs
             // too much to do it for plugins that never hung.
-            if self.late() > 0 && is_movable() { block_in_place(work) } else { work() }
+            if self.was_late.load(Ordering::Relaxed) && is_movable() {
+                block_in_place(work)
+            } else {
+                work()
+            }
         }));
         if start.elapsed() > SLOW {
-            self.count(&self.late, "took too long");
+            self.was_late.store(true, Ordering::Relaxed);
+            self.count(&self.faults.late, "took too long");
         } else if done.is_err() {
-            self.count(&self.panics, "panicked");
+            self.count(&self.faults.panicked, "panicked");
         } else if self.is_off() {
             self.switch_on();
         }
@@ -149,18 +151,18 @@ impl Bulkhead {
         match tokio::time::timeout(limit, work).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(_)) => {
-                self.count(&self.panics, "panicked");
+                self.count(&self.faults.panicked, "panicked");
                 Err(PluginFault::Panicked)
             }
             Err(_) => {
-                self.count(&self.late, "took too long");
+                self.count(&self.faults.late, "took too long");
                 Err(PluginFault::Late(limit))
             }
         }
     }
 
-    fn count(&self, faults: &AtomicU64, what: &'static str) {
-        faults.fetch_add(1, Ordering::Relaxed);
+    fn count(&self, faults: &Counter, what: &'static str) {
+        faults.inc();
         let plugin = &self.section;
         if let Some(more_before) = self.told.pass() {
             error!(plugin, more_before, "A plugin {what}");
@@ -216,6 +218,14 @@ pub fn tell_panics() {
 mod tests {
     use super::*;
 
+    fn bulkhead(section: &str) -> Bulkhead {
+        Bulkhead::new(section.into(), Faults::default())
+    }
+
+    fn counted(bulkhead: &Bulkhead) -> (u64, u64) {
+        (bulkhead.faults.panicked.get(), bulkhead.faults.late.get())
+    }
+
     fn fail(bulkhead: &Bulkhead) {
         assert_eq!(bulkhead.call(|| panic!("a test")), Err::<(), _>(PluginFault::Panicked));
     }
@@ -224,22 +234,24 @@ mod tests {
     /// may.
     #[tokio::test(start_paused = true)]
     async fn the_fourth_panic_in_a_minute_switches_off_until_a_try_works() {
-        let bulkhead = Bulkhead::new("sink.x".into());
+        let bulkhead = bulkhead("sink.x");
         for _ in 0..MOST_FAULTS {
             fail(&bulkhead);
             assert!(bulkhead.lets_pass() && !bulkhead.is_off());
         }
         fail(&bulkhead);
-        assert!(bulkhead.is_off() && !bulkhead.lets_pass());
-        let later = Instant::now() + Bulkhead::OFF;
+        assert!(bulkhead.is_off() && bulkhead.is_left_alone() && !bulkhead.lets_pass());
+        tokio::time::advance(Bulkhead::OFF).await;
         // One tries, and when that fails nobody does for another while.
-        assert!(bulkhead.is_tried(later) && !bulkhead.is_tried(later));
+        assert!(bulkhead.is_off() && !bulkhead.is_left_alone());
+        assert!(bulkhead.lets_pass() && !bulkhead.lets_pass() && bulkhead.is_left_alone());
         fail(&bulkhead);
-        assert!(!bulkhead.lets_pass());
-        assert!(bulkhead.is_tried(later + Bulkhead::OFF));
+        assert!(!bulkhead.lets_pass() && bulkhead.is_left_alone());
+        tokio::time::advance(Bulkhead::OFF).await;
+        assert!(bulkhead.lets_pass());
         assert_eq!(bulkhead.call(|| 1), Ok(1));
-        assert!(bulkhead.lets_pass() && !bulkhead.is_off());
-        assert_eq!((bulkhead.panics(), bulkhead.late()), (5, 0));
+        assert!(bulkhead.lets_pass() && !bulkhead.is_off() && !bulkhead.is_left_alone());
+        assert_eq!(counted(&bulkhead), (5, 0));
         // From here on it is counted anew.
         (0..MOST_FAULTS).for_each(|_| fail(&bulkhead));
         assert!(!bulkhead.is_off());
@@ -247,7 +259,7 @@ mod tests {
 
     #[test]
     fn panics_far_apart_switch_nothing_off() {
-        let bulkhead = Bulkhead::new("sink.x".into());
+        let bulkhead = bulkhead("sink.x");
         for _ in 0..10 {
             fail(&bulkhead);
             for fault in &mut bulkhead.recent.lock().faults {
@@ -259,13 +271,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_hangs_is_given_up() {
-        let bulkhead = Bulkhead::new("auth.x".into());
+        let bulkhead = bulkhead("auth.x");
         let limit = Duration::from_secs(5);
         let hang = bulkhead.wait(limit, std::future::pending::<()>());
         assert_eq!(hang.await, Err(PluginFault::Late(limit)));
         let panic = async { panic!("a test") };
         assert_eq!(bulkhead.wait(limit, panic).await, Err::<(), _>(PluginFault::Panicked));
         assert_eq!(bulkhead.wait(limit, async { 1 }).await, Ok(1));
-        assert_eq!((bulkhead.panics(), bulkhead.late()), (1, 1));
+        assert_eq!(counted(&bulkhead), (1, 1));
     }
 }

@@ -8,6 +8,7 @@ use futures_util::future::{BoxFuture, Shared, join_all};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::bulkhead::Bulkhead;
 use super::database::Database;
 use super::drain::Draining;
 
@@ -26,6 +27,8 @@ struct Inner {
     draining: Draining,
     /// By table, as long as somebody is there who could say something else.
     conditions: Mutex<Vec<(String, Weak<Fault>)>>,
+    /// Of the sinks in force.
+    bulkheads: Mutex<Vec<Weak<Bulkhead>>>,
     databases: Mutex<Vec<Arc<Needed>>>,
 }
 
@@ -61,6 +64,15 @@ impl Health {
         condition
     }
 
+    /// A sink that is switched off is a reason, until it may be tried again: whoever is sent
+    /// nothing has no message to try it with. Takes the place of the table's sink before.
+    pub(super) fn watches(&self, bulkhead: &Arc<Bulkhead>) {
+        let mut bulkheads = self.0.bulkheads.lock();
+        let is_another = |known: Arc<Bulkhead>| known.section() != bulkhead.section();
+        bulkheads.retain(|known| known.upgrade().is_some_and(is_another));
+        bulkheads.push(Arc::downgrade(bulkhead));
+    }
+
     /// Some plugin uses this data base.
     pub(super) fn needs(&self, database: &Database) {
         let mut databases = self.0.databases.lock();
@@ -80,6 +92,11 @@ impl Health {
         for (name, fault) in &*self.0.conditions.lock() {
             let fault = fault.upgrade().and_then(|fault| *fault.lock());
             reasons.extend(fault.map(|fault| format!("{name}: {fault}")));
+        }
+        for sink in self.0.bulkheads.lock().iter().filter_map(Weak::upgrade) {
+            if sink.is_left_alone() {
+                reasons.push(format!("{}: is switched off after too many faults", sink.section()));
+            }
         }
         let databases = self.0.databases.lock().clone();
         let answers = join_all(databases.iter().map(|needed| needed.answers())).await;
@@ -133,6 +150,7 @@ fn probe(database: Database) -> Probe {
 mod tests {
     use super::*;
     use crate::core::database::Config;
+    use crate::core::metrics::Faults;
 
     fn database(url: &str) -> Database {
         let config = Config { url: url.to_owned().into(), ..Config::default() };
@@ -155,6 +173,29 @@ mod tests {
         assert_eq!(health.reasons().await, [""; 0]);
         draining.begin();
         assert_eq!(health.reasons().await, ["server: is stopping"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_is_off_is_a_reason_until_it_may_be_tried_or_replaced() {
+        let health = Health::default();
+        let sink = || Arc::new(Bulkhead::new("sink.x".into(), Faults::default()));
+        let fail = |sink: &Bulkhead| _ = sink.call(|| panic!("a test"));
+        let (one, own) = (sink(), health.condition("sink.x"));
+        health.watches(&one);
+        (0..4).for_each(|_| fail(&one));
+        let off = "sink.x: is switched off after too many faults";
+        assert_eq!(health.reasons().await, [off]);
+        own.set(Some("cannot write"));
+        assert_eq!(health.reasons().await, ["sink.x: cannot write", off]);
+        own.set(None);
+        tokio::time::advance(Bulkhead::OFF).await;
+        assert_eq!(health.reasons().await, [""; 0], "somebody has to send what it is tried with");
+        assert!(one.lets_pass());
+        fail(&one);
+        assert_eq!(health.reasons().await, [off]);
+        let next = sink();
+        health.watches(&next);
+        assert_eq!(health.reasons().await, [""; 0], "the next one has no faults");
     }
 
     #[tokio::test]

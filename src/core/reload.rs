@@ -89,9 +89,11 @@ impl SinkSlot {
         name: &str,
         topics: Vec<Pattern>,
         (running, jobs): (Running<BuiltSink>, Jobs),
-        books: metrics::Sink,
+        workshop: &Workshop,
     ) -> Self {
-        let bulkhead = Arc::new(Bulkhead::new(format!("sink.{name}")));
+        let bulkhead = Arc::new(workshop.bulkhead(format!("sink.{name}")));
+        workshop.health.watches(&bulkhead);
+        let books = workshop.metrics.sink(name);
         Self { running, topics, bulkhead, books, jobs }
     }
 
@@ -239,8 +241,7 @@ impl InForce {
             let slot = match (before.remove(&name), built) {
                 (old, Some(built)) => {
                     retired.extend(old.map(|old| old.jobs));
-                    let books = self.workshop.metrics.sink(&name);
-                    SinkSlot::new(&name, topics, built, books)
+                    SinkSlot::new(&name, topics, built, &self.workshop)
                 }
                 (Some(old), None) => SinkSlot { topics, ..old },
                 (None, None) => continue,

@@ -52,16 +52,16 @@ impl Route {
 
     /// A message that a faulty sink lost, or is not asked about, is dropped once.
     fn deliver(&self, message: &Arc<Message>, admission: &Admission) -> Receipt {
-        let lost = || {
+        let lost = |why| {
             self.books.matched(1);
-            self.books.dropped(Lost::Failed, 1);
+            self.books.dropped(why, 1);
             Receipt::from(Delivery { accepted: 0, dropped: 1 })
         };
         if !self.bulkhead.lets_pass() {
-            return lost();
+            return lost(Lost::PluginOff);
         }
         let delivered = self.bulkhead.call(|| self.sink.deliver(message, admission));
-        delivered.unwrap_or_else(|_| lost())
+        delivered.unwrap_or_else(|_| lost(Lost::Failed))
     }
 }
 
@@ -148,7 +148,7 @@ mod tests {
         let routes = Arc::new(Routes::new(1, Duration::from_secs(1)));
         let route = |patterns: &[&str], count| {
             let topics = patterns.iter().map(|text| Pattern::parse(text).unwrap()).collect();
-            let bulkhead = Arc::new(Bulkhead::new("sink.x".into()));
+            let bulkhead = Arc::new(Bulkhead::new("sink.x".into(), metrics::Faults::default()));
             Route::new(topics, Arc::new(Count(count)), bulkhead, metrics::Sink::default())
         };
         routes.replace(vec![route(&["a/*"], 1), route(&["*"], 10), route(&[], 100)]);

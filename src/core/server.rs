@@ -115,7 +115,7 @@ impl Server {
         let (mut live_sinks, mut sinks) = (HashMap::new(), BTreeMap::new());
         for PlannedSink { name, topics, build, .. } in plan.sinks {
             let built = workshop.sink(&name, build).await?;
-            let slot = SinkSlot::new(&name, topics, built, metrics.sink(&name));
+            let slot = SinkSlot::new(&name, topics, built, &workshop);
             if let Some(live) = slot.live() {
                 live_sinks.insert(name.clone(), live.clone());
             }

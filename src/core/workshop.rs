@@ -57,7 +57,7 @@ impl Workshop {
         };
         match build.build(cx).await {
             Ok(running) => {
-                let bulkhead = Arc::new(Bulkhead::new(format!("auth.{name}")));
+                let bulkhead = Arc::new(self.bulkhead(format!("auth.{name}")));
                 let provider = Arc::new(Guarded { provider: running.it, bulkhead });
                 let verdicts = self.metrics.verdicts(name);
                 Ok((Arc::new(Counted { provider, verdicts }), jobs))
@@ -67,6 +67,12 @@ impl Workshop {
                 Err(StartError::plugin("auth", name, error))
             }
         }
+    }
+
+    /// What separates the plugin of this table from everything else.
+    pub(super) fn bulkhead(&self, table: String) -> Bulkhead {
+        let faults = self.metrics.faults(&table);
+        Bulkhead::new(table, faults)
     }
 
     /// A sink, and the jobs that are its own.

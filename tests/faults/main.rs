@@ -36,6 +36,7 @@ use serde_json::{Value, json};
 
 use plugins::{ASKED, HANG, NONSENSE, PANIC, SECRET, SILENCE};
 use support::http::{Answer, post_json, request};
+use support::scrape::Scrape;
 use support::ws::{Frame, Ws};
 use support::{DEADLINE, eventually};
 
@@ -43,6 +44,8 @@ const CONFIG: &str = r#"
 [server]
 port = 0
 workers = 2
+[admin]
+listen = "127.0.0.1:0"
 [auth.faulty]
 [sink.ws]
 [protocol.notiflux]
@@ -57,6 +60,7 @@ const SINK: &str = "[sink.faulty]\ntopics = [\"notiflux/sink*\"]\n";
 /// A server with the faulty plugins, until this is dropped.
 struct Running {
     address: SocketAddr,
+    admin: SocketAddr,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<bool>>,
 }
@@ -71,7 +75,7 @@ fn start(more: &str) -> Running {
     let known: Vec<Plugin> = pushmux::plugins::ALL.iter().copied().chain(plugins::ALL).collect();
     let plan = plan::check(&layers, &known).plan().map_err(|faults| faults.to_string()).unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let (tell, address) = std::sync::mpsc::sync_channel(1);
+    let (tell, addresses) = std::sync::mpsc::sync_channel(1);
     let thread = thread::spawn(move || {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -81,13 +85,15 @@ fn start(more: &str) -> Running {
                 .await
                 .map_err(|error| error.to_string())
                 .unwrap();
-            tell.send(server.addresses().next().unwrap().0).unwrap();
+            let address = server.addresses().next().unwrap().0;
+            tell.send((address, server.admin_address().unwrap())).unwrap();
             server.run(async { _ = stopped.await }).await
         });
         runtime.shutdown_timeout(Duration::from_millis(100));
         ended
     });
-    Running { address: address.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+    let (address, admin) = addresses.recv().unwrap();
+    Running { address, admin, stop: Some(stop), thread: Some(thread) }
 }
 
 impl Running {
@@ -111,6 +117,24 @@ impl Running {
 
     fn get(&self, path: &str) -> Answer {
         request(self.address, "GET", path, &[], b"")
+    }
+
+    fn ready(&self) -> (u16, String) {
+        let answer = request(self.admin, "GET", "/readyz", &[], b"");
+        (answer.status, answer.text())
+    }
+
+    fn scrape(&self) -> Scrape {
+        Scrape::parse(&request(self.admin, "GET", "/metrics", &[], b"").text())
+    }
+
+    /// How often the plugin panicked, and how often it was late.
+    fn faults(&self, plugin: &str) -> (u64, u64) {
+        let scrape = self.scrape();
+        let count = |fault| {
+            scrape.count("pushmux_plugin_faults_total", &[("plugin", plugin), ("fault", fault)])
+        };
+        (count("panicked"), count("late"))
     }
 
     fn subscriber(&self, topic: &str) -> Ws {
@@ -172,7 +196,9 @@ fn watch_panics() {
 fn a_sink_that_panics_loses_its_messages_alone_and_is_then_left_out() {
     let server = start(SINK);
     let mut subscriber = server.subscriber("sink-a");
-    for _ in 0..4 {
+    for count in 0..4 {
+        assert_eq!(server.ready(), (200, "ok\n".to_owned()));
+        assert_eq!(server.faults("sink.faulty"), (count, 0));
         assert_eq!(server.counts("sink-a", PANIC), (1, 1));
         assert_eq!(subscriber.next_text(), PANIC);
     }
@@ -181,6 +207,13 @@ fn a_sink_that_panics_loses_its_messages_alone_and_is_then_left_out() {
     assert_eq!(server.counts("sink-a", "fine"), (1, 1));
     assert_eq!(subscriber.next_text(), "fine");
     assert_eq!(ASKED.load(Ordering::SeqCst), asked);
+    let off = "sink.faulty: is switched off after too many faults\n";
+    assert_eq!(server.ready(), (503, off.to_owned()));
+    assert_eq!((server.faults("sink.faulty"), server.faults("sink.ws")), ((4, 0), (0, 0)));
+    let scrape = server.scrape();
+    let dropped = ["failed", "plugin_off"].map(|reason| scrape.dropped("faulty", reason));
+    assert_eq!(dropped, [4, 1]);
+    assert!(scrape.books("faulty").balance(), "{:?}", scrape.books("faulty"));
     eventually("the log says so", || logged().contains("switched off"));
     assert!(logged().contains("tests/faults/plugins.rs"), "where it was is told");
     assert!(!logged().contains(SECRET), "what it said is not");
@@ -206,6 +239,7 @@ fn a_sink_that_hangs_holds_up_its_publisher_alone() {
         assert_eq!(hanging.join().unwrap(), (0, 0));
         assert!(start.elapsed() >= Duration::from_secs(5));
     });
+    assert_eq!(server.faults("sink.faulty"), (0, 2));
     eventually("the log says so", || logged().contains("took too long"));
     assert!(server.stop());
 }
@@ -241,6 +275,8 @@ fn an_auth_provider_that_panics_or_hangs_decides_nothing_and_stops_nobody() {
     // Who asks on the line is refused, and stays.
     subscriber.text(&format!("/subscribe u {PANIC}"));
     subscriber.settle();
+    assert_eq!(server.faults("auth.faulty"), (11, 1));
+    assert_eq!(server.ready().0, 200, "what anybody can bring about is no reason");
     assert_eq!(server.counts("u", "x"), (0, 0));
     assert!(server.stop());
 }

@@ -102,6 +102,7 @@ pub(super) struct Families {
     pub verdicts: Counters<3>,
     pub webhook_requests: Counters<2>,
     pub statements: Counters<2>,
+    pub plugin_faults: Counters<2>,
     pub log_lines_lost: Counter,
     pub process: Process,
 }
@@ -141,6 +142,7 @@ impl Families {
             verdicts: of.one("auth_verdicts", "Credentials that were judged"),
             webhook_requests: of.one("webhook_requests", "HTTP requests to receivers of webhooks"),
             statements: of.one("database_statements", "Statements"),
+            plugin_faults: of.one("plugin_faults", "Calls into plugins that failed"),
             log_lines_lost: of.one("log_lines_lost", "Lines that nobody read from stderr in time"),
         }
     }

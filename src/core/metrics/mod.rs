@@ -141,6 +141,16 @@ impl Metrics {
         }
     }
 
+    /// Faults of the plugin of this table, such as `sink.log`.
+    #[must_use]
+    pub fn faults(&self, plugin: &str) -> Faults {
+        let fault = |fault| {
+            let labels = labels(["plugin", "fault"], [plugin, fault]);
+            self.0.families.plugin_faults.get_or_create_owned(&labels)
+        };
+        Faults { panicked: fault("panicked"), late: fault("late") }
+    }
+
     /// How many topics a live sink has, whenever somebody wants to know.
     pub fn topics(&self, sink: &str, read: impl Fn() -> usize + Send + Sync + 'static) {
         let level = self.0.families.topics.get_or_create_owned(&label("sink", sink));
@@ -202,6 +212,15 @@ pub struct Statements {
     pub failed: Counter,
     /// Not answered in time.
     pub timed_out: Counter,
+}
+
+/// Calls into a plugin that did not end as they should.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// It panicked.
+    pub panicked: Counter,
+    /// It took too long.
+    pub late: Counter,
 }
 
 #[cfg(test)]

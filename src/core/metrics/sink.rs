@@ -17,15 +17,18 @@ pub enum Lost {
     Disconnected,
     /// It was tried, and failed.
     Failed,
+    /// The sink is switched off after too many faults.
+    PluginOff,
 }
 
 impl Lost {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::QueueFull, "queue_full"),
         (Self::Evicted, "evicted"),
         (Self::Closed, "closed"),
         (Self::Disconnected, "disconnected"),
         (Self::Failed, "failed"),
+        (Self::PluginOff, "plugin_off"),
     ];
 }
 
