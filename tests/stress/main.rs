@@ -25,6 +25,7 @@
 mod churn;
 mod descriptors;
 mod handover;
+mod memory;
 mod options;
 mod outage;
 mod resets;
@@ -58,6 +59,7 @@ const SCENARIOS: &[Scenario] = &[
     ("handover", handover::handover),
     ("outage", outage::outage),
     ("descriptors", descriptors::descriptors),
+    ("memory", memory::memory),
     ("resets", resets::resets),
     ("silent", silent::silent),
     ("wave", wave::wave),
