@@ -23,6 +23,7 @@ mod queue;
 mod reader;
 mod socket;
 mod sync;
+mod wake;
 mod wire;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -60,8 +61,6 @@ pub struct Ws {
     shared: Arc<Shared>,
     /// Where messages are carried, to the very end.
     jobs: Jobs,
-    /// Where connections live, until they are told to end.
-    connections: Jobs,
     /// Where connections are counted that are accepted here.
     counted: Arc<Connections>,
 }
@@ -72,6 +71,8 @@ struct Shared {
     /// What of it every message for every client needs.
     policy: Arc<Policy>,
     hub: Hub,
+    /// Where connections live, until they are told to end.
+    tasks: Jobs,
     next_id: AtomicU64,
     /// From when the clients' meters count.
     started: Instant,
@@ -83,11 +84,12 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, metrics: Metrics) -> Self {
+    fn new(config: Config, tasks: Jobs, metrics: Metrics) -> Self {
         Self {
             policy: Arc::new(Policy::new(&config)),
             config: ArcSwap::from_pointee(config),
             hub: Hub::default(),
+            tasks,
             next_id: AtomicU64::new(1),
             started: Instant::now(),
             connections: AtomicUsize::new(0),
@@ -110,9 +112,8 @@ impl Sink for Ws {
 
 impl LiveSink for Ws {
     fn accept(&self, upgrade: OnUpgrade, session: Box<dyn Session>) {
-        let (shared, jobs) = (self.shared.clone(), self.connections.clone());
-        let counted = self.counted.clone();
-        self.connections.spawn(async move {
+        let (shared, counted) = (self.shared.clone(), self.counted.clone());
+        self.shared.tasks.spawn(async move {
             let upgraded = match tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await {
                 Ok(Ok(upgraded)) => upgraded,
                 Ok(Err(error)) => return debug!(%error, "Connection lost before the upgrade"),
@@ -120,9 +121,9 @@ impl LiveSink for Ws {
             };
             // Every listener of ours serves plain TCP, so this cannot be another type.
             let Some(raw) = into_raw(upgraded) else { return };
-            let connection = Connection::new(shared, raw, session, counted.open());
+            let connection = Connection::new(shared.clone(), raw, session, counted.open());
             // A fresh task: this one is as large as what it waited for.
-            jobs.spawn(connection::run(connection, jobs.clone()));
+            shared.tasks.spawn(connection::run(connection));
         });
     }
 
@@ -132,8 +133,7 @@ impl LiveSink for Ws {
     }
 
     fn of_protocol(&self, counted: Arc<Connections>) -> Arc<dyn LiveSink> {
-        let (shared, jobs) = (self.shared.clone(), self.jobs.clone());
-        Arc::new(Self { shared, jobs, connections: self.connections.clone(), counted })
+        Arc::new(Self { shared: self.shared.clone(), jobs: self.jobs.clone(), counted })
     }
 }
 
@@ -165,12 +165,13 @@ impl FromConfig<SinkCx> for Ws {
     }
 
     async fn build(config: Config, cx: SinkCx) -> Result<Self, BoxError> {
-        let shared = Arc::new(Shared::new(config, cx.metrics.live_sink(&cx.name)));
+        let metrics = cx.metrics.live_sink(&cx.name);
+        let shared = Arc::new(Shared::new(config, cx.connections, metrics));
         let hub = shared.clone();
         cx.metrics.topics(&cx.name, move || hub.hub.topics());
-        let (report, connections) = (shared.clone(), cx.connections.clone());
+        let report = shared.clone();
         cx.jobs.spawn(async move {
-            connections.stopping().await;
+            report.tasks.stopping().await;
             info!(
                 sink = cx.name,
                 connections = report.connections.load(Ordering::Relaxed),
@@ -182,7 +183,6 @@ impl FromConfig<SinkCx> for Ws {
                 "Closing WebSocket connections"
             );
         });
-        let (jobs, connections) = (cx.jobs, cx.connections);
-        Ok(Self { shared, jobs, connections, counted: Arc::default() })
+        Ok(Self { shared, jobs: cx.jobs, counted: Arc::default() })
     }
 }

@@ -9,13 +9,13 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::config::WhenFull;
 use super::policy::Policy;
 use super::queue::{Flush, Left, Offer, Queue, Refused, Socket, State};
+use super::wake::Wake;
 use super::wire;
 use crate::core::intake::Place;
 use crate::core::session::{Device, Ending};
@@ -32,9 +32,9 @@ pub(super) struct Outbox {
     /// Whoever holds the socket holds its place among the connections of the server.
     _place: Arc<Place>,
     /// Told when the queue stops being empty, and when the connection is to end.
-    pub(super) wake: Notify,
+    pub(super) wake: Wake,
     queue: Mutex<Queue>,
-    ending: Ending,
+    pub(super) ending: Ending,
     policy: Arc<Policy>,
 }
 
@@ -62,7 +62,7 @@ impl Outbox {
             stream,
             _place: place,
             ending,
-            wake: Notify::new(),
+            wake: Wake::default(),
             queue: Mutex::new(Queue::default()),
             policy,
         }
@@ -79,7 +79,7 @@ impl Outbox {
         }
         drop(queue);
         if offer.wake {
-            self.wake.notify_one();
+            self.wake.tell();
         }
         offer
     }
@@ -88,7 +88,7 @@ impl Outbox {
     /// clients can bear it a Close frame is queued behind what waits.
     pub(super) fn close(&self, status: Option<(u16, &str)>) {
         self.queue.lock().end(self.farewell(status));
-        self.wake.notify_one();
+        self.wake.tell();
     }
 
     /// The client ended the connection: it gets the Close frame it is owed.
