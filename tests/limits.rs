@@ -149,17 +149,17 @@ fn a_bomb_counts_for_what_it_becomes() {
 #[test]
 fn publishers_wait_no_longer_than_they_may_and_are_told_the_truth() {
     let server = configured(&format!(
-        "{PATIENT}[server]\nmax_publishing_bytes = 65536\npublish_timeout = \"1ms\""
+        "{PATIENT}[server]\nmax_publishing_bytes = 65536\npublish_timeout = \"1ms\"\n[admin]\nlisten = \"127.0.0.1:0\""
     ))
     .start();
     let mut clients: Vec<_> = (0..20).map(|_| Ws::open(server.address)).collect();
     clients.iter_mut().for_each(|client| client.subscribe("t"));
     let large = body(&"m".repeat(60_000));
-    let published: usize = thread::scope(|scope| {
+    let (published, refused): (usize, u64) = thread::scope(|scope| {
         let publishers: Vec<_> = (0..8)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut published = 0;
+                    let (mut published, mut refused) = (0, 0);
                     for _ in 0..10 {
                         let answer = post_json(server.address, "/broadcast", &large);
                         if answer.status == 200 {
@@ -168,8 +168,9 @@ fn publishers_wait_no_longer_than_they_may_and_are_told_the_truth() {
                         }
                         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
                         assert!(answer.text().contains("(server.max_publishing_bytes)"));
+                        refused += 1;
                     }
-                    published
+                    (published, refused)
                 })
             })
             .collect();
@@ -177,15 +178,21 @@ fn publishers_wait_no_longer_than_they_may_and_are_told_the_truth() {
             .iter_mut()
             .map(|client| scope.spawn(|| client.until(|frame| *frame == Frame::Text("end".into()))))
             .collect();
-        let published = publishers.into_iter().map(|it| it.join().unwrap()).sum();
-        while post_json(server.address, "/broadcast", &body("end")).status != 200 {}
+        let told: Vec<_> = publishers.into_iter().map(|it| it.join().unwrap()).collect();
+        let published = told.iter().map(|(published, _)| published).sum();
+        let mut refused = told.iter().map(|(_, refused)| refused).sum();
+        while post_json(server.address, "/broadcast", &body("end")).status != 200 {
+            refused += 1;
+        }
         for reader in readers {
             let frames = reader.join().unwrap();
             assert_eq!(frames.len(), published + 1, "each 200 is a message, and nothing else is");
         }
-        published
+        (published, refused)
     });
     assert!(published > 0);
+    let counted = [("reason", "publish_timeout")];
+    assert_eq!(server.scrape().count("pushmux_refused_total", &counted), refused);
 }
 
 /// Everything up to the end of the connection.

@@ -43,6 +43,7 @@ mod oitc_legacy;
 mod oitc_outage;
 mod oitc_wire;
 mod origin;
+mod refusals;
 mod relay;
 mod reload;
 mod rxjs;

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::reply::Response;
 
 use super::http::try_later;
+use super::metrics::{Refusals, Refused};
 
 /// What a message takes beyond its text, in bytes, roughly.
 const OVERHEAD: usize = 512;
@@ -23,6 +24,7 @@ pub(super) struct Room {
     bytes: u32,
     free: Arc<Semaphore>,
     timeout: Duration,
+    refused: Refusals,
 }
 
 /// There was no room for a message for as long as its publisher may wait. Nothing of it was
@@ -47,9 +49,9 @@ pub struct Admission(
 );
 
 impl Room {
-    pub(super) fn new(bytes: u32, timeout: Duration) -> Self {
+    pub(super) fn new(bytes: u32, timeout: Duration, refused: Refusals) -> Self {
         // A semaphore of tokio's takes more than any u32.
-        Self { bytes, free: Arc::new(Semaphore::new(bytes as usize)), timeout }
+        Self { bytes, free: Arc::new(Semaphore::new(bytes as usize)), timeout, refused }
     }
 
     /// Waits until there is room for `bytes`; something larger than all of it gets all.
@@ -61,7 +63,10 @@ impl Room {
             return Ok(Admission(Some(Arc::new(permit))));
         }
         let permit = self.free.clone().acquire_many_owned(bytes);
-        let permit = tokio::time::timeout(self.timeout, permit).await.map_err(|_| Busy)?;
+        let Ok(permit) = tokio::time::timeout(self.timeout, permit).await else {
+            self.refused.add(Refused::PublishTimeout);
+            return Err(Busy);
+        };
         // Nobody closes the semaphore, which is all that could go wrong.
         Ok(Admission(permit.ok().map(Arc::new)))
     }
@@ -86,7 +91,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_when_it_is_full_waits_for_what_is_delivered() {
-        let room = Room::new(10_000, Duration::from_hours(1));
+        let room = Room::new(10_000, Duration::from_hours(1), Refusals::default());
         let first = room.admit(6_000).await.unwrap();
         let again = first.clone();
         assert_eq!(room.taken(), 6_000 + OVERHEAD);
@@ -107,9 +112,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_too_long_is_refused_and_takes_nothing() {
-        let room = Room::new(10_000, Duration::from_secs(5));
+        let room = Room::new(10_000, Duration::from_secs(5), Refusals::default());
         let first = room.admit(6_000).await.unwrap();
         assert_eq!(room.admit(6_000).await.unwrap_err(), Busy);
+        assert_eq!(room.refused.count(Refused::PublishTimeout), 1);
         drop(first);
         assert!(room.empty().now_or_never().is_some());
     }

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::auth::{AuthError, AuthProvider, Grant};
 use super::client_address::{ClientAddress, Network};
+use super::metrics::{Refusals, Refused};
 use super::throttle::Throttle;
 
 /// How long failures are counted together, and how long it takes until the next attempt
@@ -25,7 +26,8 @@ pub struct AuthFailures {
     /// In a minute; 0 is no limit.
     limit: u32,
     table: Mutex<Table>,
-    refusals: Throttle,
+    refused: Refusals,
+    told: Throttle,
 }
 
 #[derive(Default)]
@@ -45,8 +47,8 @@ struct Entry {
 impl AuthFailures {
     /// With `server.max_auth_failures`.
     #[must_use]
-    pub fn new(limit: u32) -> Self {
-        Self { limit, table: Mutex::default(), refusals: Throttle::default() }
+    pub fn new(limit: u32, refused: Refusals) -> Self {
+        Self { limit, table: Mutex::default(), refused, told: Throttle::default() }
     }
 
     /// Has `provider` judge a credential that came from `client`, unless too many from there
@@ -82,7 +84,8 @@ impl AuthFailures {
         }
         let wait = self.table.lock().wait(client.network(), self.limit, Instant::now());
         let Some(wait) = wait else { return Ok(()) };
-        if let Some(more) = self.refusals.pass() {
+        self.refused.add(Refused::MaxAuthFailures);
+        if let Some(more) = self.told.pass() {
             warn!(
                 address = %client.0,
                 limit = self.limit,

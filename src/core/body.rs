@@ -14,6 +14,7 @@ use warp::reply::Response;
 
 use super::config;
 use super::http::try_later;
+use super::metrics::{Refusals, Refused};
 use super::throttle::Throttle;
 
 /// How much of a body that is too large is still read and thrown away, so that a
@@ -35,7 +36,8 @@ pub struct Bodies {
 struct InFlight {
     limit: usize,
     bytes: AtomicUsize,
-    refusals: Throttle,
+    refused: Refusals,
+    told: Throttle,
 }
 
 /// A body, and the memory that is counted for it until it is dropped.
@@ -84,11 +86,12 @@ pub enum BodyError {
 impl Bodies {
     /// Within `server.body_timeout` and `server.max_body_bytes_in_flight`.
     #[must_use]
-    pub fn new(settings: &config::Server) -> Self {
+    pub fn new(settings: &config::Server, refused: Refusals) -> Self {
         let in_flight = InFlight {
             limit: settings.max_body_bytes_in_flight,
             bytes: AtomicUsize::new(0),
-            refusals: Throttle::default(),
+            refused,
+            told: Throttle::default(),
         };
         Self { timeout: settings.body_timeout, in_flight: Arc::new(in_flight) }
     }
@@ -105,6 +108,27 @@ impl Bodies {
     /// See [`BodyError`]. Nothing is allocated for a body that is announced too large, and
     /// no more than has come for any other.
     pub async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+        limit: usize,
+    ) -> Result<Body, BodyError> {
+        let read = self.read_within(headers, body, limit).await;
+        match &read {
+            Err(BodyError::Announced { .. } | BodyError::TooLarge { .. }) => self.too_large(),
+            Err(BodyError::TimedOut) => self.in_flight.refused.add(Refused::BodyTimeout),
+            // The first is counted where it is found out, which is not only here.
+            Err(BodyError::Busy | BodyError::Broken) | Ok(_) => {}
+        }
+        read
+    }
+
+    /// Counts a body as too large, for who found that out after it was read.
+    pub fn too_large(&self) {
+        self.in_flight.refused.add(Refused::MaxBodyBytes);
+    }
+
+    async fn read_within(
         &self,
         headers: &HeaderMap,
         body: impl Stream<Item = Result<impl Buf, warp::Error>>,
@@ -194,14 +218,15 @@ impl Body {
 impl Held {
     /// Counts more bytes. One request may always have some, however many they are.
     fn add(&mut self, more: usize) -> Result<(), BodyError> {
-        let InFlight { limit, bytes, refusals } = &*self.in_flight;
+        let InFlight { limit, bytes, refused, told } = &*self.in_flight;
         let before = bytes.fetch_add(more, Ordering::Relaxed);
         self.bytes += more;
         // Alone: what is counted is its own.
         if before + more <= *limit || before + more <= self.bytes {
             return Ok(());
         }
-        if let Some(more) = refusals.pass() {
+        refused.add(Refused::MaxBodyBytesInFlight);
+        if let Some(more) = told.pass() {
             warn!(
                 limit,
                 more_before = more,
@@ -232,7 +257,8 @@ mod tests {
 
     fn bodies(limit: usize) -> Bodies {
         let max_body_bytes_in_flight = limit;
-        Bodies::new(&config::Server { max_body_bytes_in_flight, ..config::Server::default() })
+        let settings = config::Server { max_body_bytes_in_flight, ..config::Server::default() };
+        Bodies::new(&settings, Refusals::default())
     }
 
     async fn read(bodies: &Bodies, chunks: &[usize]) -> Result<Body, BodyError> {
@@ -254,6 +280,9 @@ mod tests {
         drop(held);
         assert_eq!(read(&bodies, &[1001]).await.unwrap_err(), BodyError::TooLarge { limit: 1000 });
         assert_eq!(count(), 0);
+        let counted = |why| bodies.in_flight.refused.count(why);
+        assert_eq!(counted(Refused::MaxBodyBytesInFlight), 2);
+        assert_eq!(counted(Refused::MaxBodyBytes), 1);
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::header::HOST;
 use http::{Request, StatusCode};
 use parking_lot::Mutex;
 use socket2::SockRef;
@@ -20,7 +21,8 @@ use warp::reply::Response;
 
 use super::client_address::{ClientAddress, Network, TrustedProxies};
 use super::config;
-use super::http::{text, try_later};
+use super::http::{empty, text, try_later};
+use super::metrics::{Refusals, Refused};
 use super::plugin::Jobs;
 use super::throttle::Throttle;
 
@@ -56,7 +58,8 @@ pub(super) struct Intake {
     open: AtomicUsize,
     addresses: Mutex<HashMap<Network, usize>>,
     lingering: Arc<Semaphore>,
-    refusals: Throttle,
+    refused: Refusals,
+    told: Throttle,
 }
 
 /// Why somebody is not let in.
@@ -86,7 +89,7 @@ pub(super) struct AddressPlace {
 }
 
 impl Intake {
-    pub(super) fn new(settings: &config::Server) -> Arc<Self> {
+    pub(super) fn new(settings: &config::Server, refused: Refusals) -> Arc<Self> {
         let (limit, open) = descriptors();
         let left = limit.saturating_sub(open).max(2);
         let spare = left / 10 + 1;
@@ -113,7 +116,8 @@ impl Intake {
             addresses: Mutex::default(),
             // They have descriptors, too.
             lingering: Arc::new(Semaphore::new((spare / 2).min(MAX_LINGERING))),
-            refusals: Throttle::default(),
+            refused,
+            told: Throttle::default(),
         })
     }
 
@@ -137,10 +141,16 @@ impl Intake {
         peer: SocketAddr,
         request: &mut Request<B>,
     ) -> Result<Option<AddressPlace>, Box<Response>> {
+        // Which of them counts, somebody in between may see differently (RFC 9112, 3.2).
+        if request.headers().get_all(HOST).iter().nth(1).is_some() {
+            self.refused.add(Refused::DuplicateHost);
+            return Err(Box::new(empty(StatusCode::BAD_REQUEST)));
+        }
         let client = self.proxies.client(peer, request.headers());
         request.extensions_mut().insert(client);
         let uri = request.uri().path_and_query().map_or(0, |it| it.as_str().len());
         if uri > self.max_uri_bytes {
+            self.refused.add(Refused::MaxUriBytes);
             let limit = self.max_uri_bytes;
             let reason = format!("The path is longer than {limit} bytes (server.max_uri_bytes)");
             return Err(Box::new(text(StatusCode::URI_TOO_LONG, reason)));
@@ -187,12 +197,27 @@ impl Intake {
         }
     }
 
-    /// Tells the operator of a head that was beyond a limit: hyper answers it by itself, with
-    /// 431 or 414 and no text.
-    pub(super) fn look_at_end(&self, peer: SocketAddr, error: &hyper::Error) {
-        if error.is_parse_too_large()
-            && let Some(more) = self.refusals.pass()
-        {
+    /// Counts a head that hyper refused, and tells the operator of one that was beyond a
+    /// limit: hyper answers it by itself, with 431 or 414 and no text. `requests` is how many
+    /// came on the connection before.
+    pub(super) fn look_at_end(&self, peer: SocketAddr, error: &hyper::Error, requests: usize) {
+        if error.is_timeout() {
+            // Between requests nobody is late: most such connections are kept for a next one
+            // that never comes.
+            if requests == 0 {
+                self.refused.add(Refused::HeaderTimeout);
+            }
+            return;
+        }
+        if !error.is_parse() {
+            return;
+        }
+        if !error.is_parse_too_large() {
+            self.refused.add(Refused::MalformedHead);
+            return;
+        }
+        self.refused.add(Refused::HeadTooLarge);
+        if let Some(more) = self.told.pass() {
             info!(
                 address = %peer.ip(),
                 more_before = more,
@@ -202,7 +227,11 @@ impl Intake {
     }
 
     fn tell(&self, full: Full, client: ClientAddress) {
-        let Some(more) = self.refusals.pass() else { return };
+        self.refused.add(match full {
+            Full::Server => Refused::MaxConnections,
+            Full::Address => Refused::MaxConnectionsPerAddress,
+        });
+        let Some(more) = self.told.pass() else { return };
         let address = client.0;
         match full {
             Full::Server => warn!(
@@ -225,7 +254,8 @@ impl Place {
     /// Some place, for tests of what keeps one.
     #[cfg(test)]
     pub(crate) fn any() -> Arc<Self> {
-        let place = Intake::new(&config::Server::default()).admit(([127, 0, 0, 1], 1).into());
+        let intake = Intake::new(&config::Server::default(), Refusals::default());
+        let place = intake.admit(([127, 0, 0, 1], 1).into());
         Arc::new(place.expect("the first place is free"))
     }
 
@@ -287,12 +317,13 @@ mod tests {
     use super::*;
 
     fn intake(max_connections: usize, max_per_address: usize) -> Arc<Intake> {
-        Intake::new(&config::Server {
+        let settings = config::Server {
             max_connections,
             max_connections_per_address: max_per_address,
             trusted_proxies: vec!["127.0.0.1".into()],
             ..config::Server::default()
-        })
+        };
+        Intake::new(&settings, Refusals::default())
     }
 
     fn peer(text: &str) -> SocketAddr {

@@ -14,7 +14,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use http::StatusCode;
-use http::header::HOST;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -239,11 +238,7 @@ async fn serve(
     let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
         begun.fetch_add(1, Ordering::Relaxed);
         in_service.fetch_add(1, Ordering::Relaxed);
-        // Which of them counts, somebody in between may see differently (RFC 9112, 3.2).
-        let admitted = match request.headers().get_all(HOST).iter().count() {
-            0 | 1 => intake.admit_request(peer, &mut request),
-            _ => Err(Box::new(empty(StatusCode::BAD_REQUEST))),
-        };
+        let admitted = intake.admit_request(peer, &mut request);
         let answer =
             admitted.map(|counted| (hyper::service::Service::call(&routes, request), counted));
         async {
@@ -302,7 +297,7 @@ async fn serve(
         }
     };
     if let Err(error) = ended {
-        intake.look_at_end(peer, &error);
+        intake.look_at_end(peer, &error, begun.load(Ordering::Relaxed));
         debug!(%peer, %error, "HTTP connection ended early");
     }
 }

@@ -10,10 +10,14 @@ use warp::reply::Response;
 
 use super::config::Check;
 use super::http::text;
+use super::metrics::{Refusals, Refused};
 
 /// The pages that may, as `allowed_origins` of a protocol names them; all when there is none.
 #[derive(Debug, Default)]
-pub struct AllowedOrigins(Vec<Origin>);
+pub struct AllowedOrigins {
+    listed: Vec<Origin>,
+    refused: Refusals,
+}
 
 /// Scheme, host and port, in small letters, the port always there where the scheme has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +42,8 @@ impl AllowedOrigins {
 
     /// Those that were checked.
     #[must_use]
-    pub fn new(texts: &[String]) -> Self {
-        Self(texts.iter().filter_map(|text| Origin::parse(text)).collect())
+    pub fn new(texts: &[String], refused: Refusals) -> Self {
+        Self { listed: texts.iter().filter_map(|text| Origin::parse(text)).collect(), refused }
     }
 
     /// Whether the handshake of a page may go on. A client without `Origin` is no browser,
@@ -50,14 +54,15 @@ impl AllowedOrigins {
         let Some(origin) = origins.next() else { return true };
         let listed = |origin: &HeaderValue| {
             let origin = origin.to_str().ok().and_then(Origin::parse);
-            origin.is_some_and(|origin| self.0.contains(&origin))
+            origin.is_some_and(|origin| self.listed.contains(&origin))
         };
-        self.0.is_empty() || (origins.next().is_none() && listed(origin))
+        self.listed.is_empty() || (origins.next().is_none() && listed(origin))
     }
 
     /// The answer to a page that may not. `protocol` is the name of the table.
     #[must_use]
-    pub fn refusal(protocol: &str) -> Response {
+    pub fn refuse(&self, protocol: &str) -> Response {
+        self.refused.add(Refused::AllowedOrigins);
         let reason =
             format!("Pages of this origin may not connect (protocol.{protocol}.allowed_origins)");
         text(StatusCode::FORBIDDEN, reason)
@@ -65,7 +70,7 @@ impl AllowedOrigins {
 
     /// Warns the operator of a protocol that pages from anywhere can reach.
     pub fn warn_if_open(&self, protocol: &str, address: SocketAddr) {
-        if self.0.is_empty() && !address.ip().to_canonical().is_loopback() {
+        if self.listed.is_empty() && !address.ip().to_canonical().is_loopback() {
             warn!(
                 %address,
                 "protocol.{protocol}.allowed_origins is empty: pages of any web site may connect with a credential that they have"
@@ -105,7 +110,7 @@ mod tests {
         let headers = sent.iter().map(|text| (ORIGIN, text.parse().unwrap()));
         let mut map = HeaderMap::new();
         headers.for_each(|(name, value)| _ = map.append(name, value));
-        AllowedOrigins::new(&listed).allows(&map)
+        AllowedOrigins::new(&listed, Refusals::default()).allows(&map)
     }
 
     #[test]

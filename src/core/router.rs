@@ -68,8 +68,8 @@ impl Route {
 impl Routes {
     /// With room for messages of so many bytes on their way at a time, for which a publisher
     /// waits for `timeout` at most.
-    pub(super) fn new(bytes: u32, timeout: Duration) -> Self {
-        let room = Room::new(bytes, timeout);
+    pub(super) fn new(bytes: u32, timeout: Duration, refused: metrics::Refusals) -> Self {
+        let room = Room::new(bytes, timeout, refused);
         Self { list: ArcSwap::default(), published: AtomicU64::new(0), room }
     }
 
@@ -145,7 +145,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_matching_sinks_are_asked_and_their_answers_are_summed() {
-        let routes = Arc::new(Routes::new(1, Duration::from_secs(1)));
+        let refused = metrics::Refusals::default();
+        let routes = Arc::new(Routes::new(1, Duration::from_secs(1), refused));
         let route = |patterns: &[&str], count| {
             let topics = patterns.iter().map(|text| Pattern::parse(text).unwrap()).collect();
             let bulkhead = Arc::new(Bulkhead::new("sink.x".into(), metrics::Faults::default()));

@@ -109,7 +109,9 @@ impl Server {
             auth_slots.insert(name, AuthSlot { handle, jobs });
         }
         let config::Server { max_publishing_bytes, publish_timeout, .. } = plan.server;
-        let routes = Arc::new(Routes::new(max_publishing_bytes, publish_timeout));
+        let refused = metrics.refusals();
+        let routes = Routes::new(max_publishing_bytes, publish_timeout, refused.clone());
+        let routes = Arc::new(routes);
         let reading = routes.clone();
         metrics.publishing(max_publishing_bytes, move || reading.publishing());
         let (mut live_sinks, mut sinks) = (HashMap::new(), BTreeMap::new());
@@ -124,8 +126,9 @@ impl Server {
         routes.replace(sinks.values().map(SinkSlot::route).collect());
         let (auth, live_sinks) = (Arc::new(auth), Arc::new(live_sinks));
         let (mut places, mut protocols) = (Places::default(), HashMap::new());
-        let (bodies, failures) = (Bodies::new(&plan.server), plan.server.max_auth_failures);
-        let auth_failures = Arc::new(AuthFailures::new(failures));
+        let bodies = Bodies::new(&plan.server, refused.clone());
+        let auth_failures = AuthFailures::new(plan.server.max_auth_failures, refused);
+        let auth_failures = Arc::new(auth_failures);
         for PlannedProtocol { name, listen, build } in plan.protocols {
             let cx = ProtocolCx {
                 name: name.clone(),
@@ -235,7 +238,8 @@ impl Server {
             draining,
             ..
         } = self;
-        let (intake, requests) = (Intake::new(&settings.load()), Jobs::default());
+        let intake = Intake::new(&settings.load(), metrics.refusals());
+        let requests = Jobs::default();
         let entrance = Entrance { settings: settings.clone(), intake, requests: requests.clone() };
         let counted = requests.clone();
         metrics.http_connections(move || counted.running());

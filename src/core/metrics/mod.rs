@@ -8,6 +8,7 @@
 mod families;
 mod live;
 mod process;
+mod refusals;
 mod sink;
 mod verdicts;
 
@@ -23,6 +24,7 @@ use prometheus_client::registry::Registry;
 pub use self::families::Level;
 use self::families::{Families, label, labels};
 pub use self::live::{Connections, End, LiveSink, Open};
+pub use self::refusals::{Refusals, Refused};
 pub use self::sink::{Lost, Sink};
 pub(super) use self::verdicts::Counted;
 pub use self::verdicts::Verdicts;
@@ -91,6 +93,12 @@ impl Metrics {
             self.0.families.answers.get_or_create_owned(&labels)
         };
         Answers(std::array::from_fn(class))
+    }
+
+    /// What is refused for a limit.
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        Refusals::new(&self.0.families)
     }
 
     /// WebSocket connections of the protocol of this table.

@@ -92,7 +92,11 @@ pub(super) async fn read(
         return Err(Refusal::ContentType);
     }
     let mut body = bodies.read(headers, body, limit).await?;
-    if let Some(plain) = decompress(headers, &body.bytes, limit)? {
+    let unpacked = decompress(headers, &body.bytes, limit);
+    if matches!(unpacked, Err(Refusal::TooLarge(_))) {
+        bodies.too_large();
+    }
+    if let Some(plain) = unpacked? {
         body.replace(plain)?;
     }
     let (bytes, held) = body.into_parts();

@@ -132,7 +132,7 @@ impl Notiflux {
         client: ClientAddress,
     ) -> Response {
         if !self.origins.allows(headers) {
-            return AllowedOrigins::refusal(&self.shared.instance);
+            return self.origins.refuse(&self.shared.instance);
         }
         let handshake = match Handshake::check(headers, on_upgrade, &VERSIONS) {
             Ok(handshake) => handshake,
@@ -186,7 +186,7 @@ impl FromConfig<ProtocolCx> for Notiflux {
 
     async fn build(config: Config, cx: ProtocolCx) -> Result<Self, BoxError> {
         let (auth, live) = (cx.auth(&config.auth)?, cx.live_sink(&config.sink)?);
-        let origins = AllowedOrigins::new(&config.allowed_origins);
+        let origins = AllowedOrigins::new(&config.allowed_origins, cx.metrics.refusals());
         let shared = Arc::new(Shared {
             instance: cx.name,
             config,

@@ -175,7 +175,10 @@ mod tests {
             instance: "n".into(),
             config: super::super::Config::default(),
             auth: Arc::new(News),
-            auth_failures: Arc::new(crate::core::auth_failures::AuthFailures::new(0)),
+            auth_failures: Arc::new(crate::core::auth_failures::AuthFailures::new(
+                0,
+                crate::core::metrics::Refusals::default(),
+            )),
             refusals: crate::core::throttle::Throttle::default(),
         });
         let address = ClientAddress(std::net::Ipv4Addr::LOCALHOST.into());

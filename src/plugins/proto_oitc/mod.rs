@@ -174,7 +174,7 @@ impl Oitc {
         client: ClientAddress,
     ) -> Response {
         if !self.origins.allows(headers) {
-            return AllowedOrigins::refusal(&self.shared.instance);
+            return self.origins.refuse(&self.shared.instance);
         }
         let Some(visitor) = Visitor::read(query, headers) else {
             if self.shared.config.legacy && handshake::is_legacy(query, headers) {
@@ -259,7 +259,7 @@ impl FromConfig<ProtocolCx> for Oitc {
     async fn build(config: Config, cx: ProtocolCx) -> Result<Self, BoxError> {
         let (auth, live) = (cx.auth(&config.auth)?, cx.live_sink(&config.sink)?);
         let store = Store::new(cx.databases.get(&config.database)?, &config);
-        let origins = AllowedOrigins::new(&config.allowed_origins);
+        let origins = AllowedOrigins::new(&config.allowed_origins, cx.metrics.refusals());
         let shared = Arc::new(Shared {
             instance: cx.name,
             config,
