@@ -114,6 +114,38 @@ fn with_faults_the_old_configuration_stays_and_the_log_names_each_of_them() {
 }
 
 #[test]
+fn reloads_are_counted_and_the_last_good_one_is_dated() {
+    let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n";
+    let server = start(&format!("{STRICT}{admin}"));
+    let told = || {
+        let scrape = server.scrape();
+        let count = |outcome| scrape.count("pushmux_config_reloads_total", &[("outcome", outcome)]);
+        let is_good = scrape.count("pushmux_config_last_reload_successful", &[]);
+        (count("applied"), count("rejected"), is_good)
+    };
+    let since = || server.scrape().get("pushmux_config_last_reload_success_timestamp_seconds", &[]);
+    let start = since();
+    let of_process = server.scrape().get("process_start_time_seconds", &[]);
+    assert!((start - of_process).abs() < 1.0, "{start} {of_process}");
+    assert_eq!(told(), (0, 0, 1));
+    reload(&server, &format!("{STRICT}ack = 1\n{admin}"));
+    assert_eq!(told(), (0, 1, 0));
+    let unbuildable = format!("{STRICT}{admin}[sink.log]\npath = \"/dev/full/x\"\n");
+    reload(&server, &unbuildable);
+    assert_eq!(told(), (0, 2, 0));
+    assert!((since() - start).abs() < f64::EPSILON, "the first one is in force");
+    // Needing a restart for a part of it is no fault.
+    reload(&server, &format!("{STRICT}{admin}[server]\nworkers = 3\n"));
+    assert_eq!(told(), (1, 2, 1));
+    let first = since();
+    assert!(first > start, "{first} {start}");
+    // Nor is it one to change nothing.
+    hang_up(&server);
+    assert_eq!(told(), (2, 2, 1));
+    assert!(since() > first);
+}
+
+#[test]
 fn what_needs_a_restart_is_named_and_stays_as_it_was() {
     let server = start(STRICT);
     let mut client = Ws::open(server.address);

@@ -8,6 +8,7 @@ use super::Common;
 use super::run::tell_systemd;
 use crate::core::chain;
 use crate::core::config::Layers;
+use crate::core::metrics::Reloads;
 use crate::core::plan::{self, Plan};
 use crate::core::reload::Reloader;
 use crate::plugins;
@@ -23,16 +24,22 @@ pub(super) fn layer(
 }
 
 /// Reads file and environment again and puts in force what it can. With any fault everything
-/// stays as it is, and the log says what is wrong.
-pub(super) async fn reload(common: &Common, reloader: &Reloader, filter: &Filter) {
+/// stays as it is, and the log says what is wrong. Either is counted.
+pub(super) async fn reload(
+    common: &Common,
+    reloader: &Reloader,
+    filter: &Filter,
+    reloads: &Reloads,
+) {
     info!("Reloading the configuration");
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell_systemd(&[NotifyState::Reloading, now]),
         Err(error) => warn!(%error, "Cannot read the clock"),
     }
     if let Some((layers, plan)) = read(common.clone()).await {
-        put_in_force(&layers, plan, reloader, filter).await;
+        put_in_force(&layers, plan, reloader, filter, reloads).await;
     } else {
+        reloads.rejected();
         warn!("The configuration has faults: the one before stays in force");
     }
     tell_systemd(&[NotifyState::Ready]);
@@ -59,13 +66,20 @@ async fn read(common: Common) -> Option<(Layers, Plan)> {
     }
 }
 
-async fn put_in_force(layers: &Layers, plan: Plan, reloader: &Reloader, filter: &Filter) {
+async fn put_in_force(
+    layers: &Layers,
+    plan: Plan,
+    reloader: &Reloader,
+    filter: &Filter,
+    reloads: &Reloads,
+) {
     for note in layers.notes.iter().chain(&layers.shadowed()) {
         warn!("{note}");
     }
     let level = plan.log.filter();
     match reloader.reload(plan).await {
         Ok(kept) => {
+            reloads.applied();
             for key in &kept {
                 warn!(key, "Needs a restart: what it was before stays in force");
             }
@@ -75,9 +89,12 @@ async fn put_in_force(layers: &Layers, plan: Plan, reloader: &Reloader, filter: 
             }
             info!(need_a_restart = kept.len(), "The configuration is in force");
         }
-        Err(error) => error!(
-            error = chain(&error),
-            "Cannot put the configuration in force: the one before stays"
-        ),
+        Err(error) => {
+            reloads.rejected();
+            error!(
+                error = chain(&error),
+                "Cannot put the configuration in force: the one before stays"
+            );
+        }
     }
 }

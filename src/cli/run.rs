@@ -106,8 +106,8 @@ async fn serve(
         stopping.cancel();
         next(&mut terminate, &mut interrupt).await;
     };
-    let reloader = server.reloader();
-    let reloads = async {
+    let (reloader, reloads) = (server.reloader(), server.metrics().reloads());
+    let reloading = async {
         let on_terminal = io::stderr().is_terminal();
         while hang_up.recv().await.is_some() {
             if on_terminal && !io::stderr().is_terminal() {
@@ -115,7 +115,7 @@ async fn serve(
                 info!("The terminal has gone");
                 stopping.cancel();
             }
-            reload::reload(common, &reloader, filter).await;
+            reload::reload(common, &reloader, filter, &reloads).await;
         }
     };
     tokio::select! {
@@ -125,7 +125,7 @@ async fn serve(
         }
         () = signals => Err(Failure::failed("stopped at once by a second signal")),
         // A server that stops has no use for another configuration.
-        () = async { stopping.run_until_cancelled(reloads).await; pending().await } => Ok(()),
+        () = async { stopping.run_until_cancelled(reloading).await; pending().await } => Ok(()),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
@@ -104,6 +105,9 @@ pub(super) struct Families {
     pub webhook_requests: Counters<2>,
     pub statements: Counters<2>,
     pub plugin_faults: Counters<2>,
+    pub reloads: Counters<1>,
+    pub last_reload_successful: Level,
+    pub last_reload_success: Gauge<f64, AtomicU64>,
     pub log_lines_lost: Counter,
     pub process: Process,
 }
@@ -145,6 +149,13 @@ impl Families {
             webhook_requests: of.one("webhook_requests", "HTTP requests to receivers of webhooks"),
             statements: of.one("database_statements", "Statements"),
             plugin_faults: of.one("plugin_faults", "Calls into plugins that failed"),
+            reloads: of.one("config_reloads", "Reloads of the configuration"),
+            last_reload_successful: of.one("config_last_reload_successful", "Whether the last reload was applied"),
+            last_reload_success: of.all(
+                "config_last_reload_success_timestamp",
+                "seconds",
+                "When the configuration in force was put in force, since 1970",
+            ),
             log_lines_lost: of.one("log_lines_lost", "Lines that nobody read from stderr in time"),
         }
     }

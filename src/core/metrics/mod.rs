@@ -9,6 +9,7 @@ mod families;
 mod live;
 mod process;
 mod refusals;
+mod reloads;
 mod sink;
 mod verdicts;
 
@@ -25,6 +26,7 @@ pub use self::families::Level;
 use self::families::{Families, label, labels};
 pub use self::live::{Connections, End, LiveSink, Open};
 pub use self::refusals::{Refusals, Refused};
+pub use self::reloads::Reloads;
 pub use self::sink::{Lost, Sink};
 pub(super) use self::verdicts::Counted;
 pub use self::verdicts::Verdicts;
@@ -52,6 +54,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
         let families = Families::register(&mut registry);
+        Reloads::new(&families).started();
         let metrics = Self(Arc::new(Inner { registry, families, refresh: Mutex::default() }));
         let process = metrics.0.families.process.clone();
         metrics.before_reading(move || process.refresh());
@@ -157,6 +160,12 @@ impl Metrics {
             self.0.families.plugin_faults.get_or_create_owned(&labels)
         };
         Faults { panicked: fault("panicked"), late: fault("late") }
+    }
+
+    /// Reloads of the configuration.
+    #[must_use]
+    pub fn reloads(&self) -> Reloads {
+        Reloads::new(&self.0.families)
     }
 
     /// How many topics a live sink has, whenever somebody wants to know.

@@ -31,8 +31,7 @@ impl Process {
         };
         let start = Gauge::<f64, AtomicU64>::default();
         // This is made when the process starts, but for some milliseconds.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        start.set(now.as_secs_f64());
+        start.set(since_1970());
         let cpu = this.cpu.clone();
         registry.register_with_unit("cpu", "User and system time", Unit::Seconds, cpu);
         let resident = this.resident.clone();
@@ -55,6 +54,11 @@ impl Process {
         let limit = rlimit::Resource::NOFILE.get_soft().unwrap_or(0);
         self.max_fds.set(usize::try_from(limit).unwrap_or(usize::MAX));
     }
+}
+
+/// Seconds since 1970, now.
+pub(super) fn since_1970() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// The number in the line of `/proc/self/status` that begins with `name`.
