@@ -21,6 +21,7 @@ use super::admin::{Admin, Questions};
 use super::auth::AuthProvider;
 use super::auth_failures::AuthFailures;
 use super::body::Bodies;
+use super::bulkhead;
 use super::config::{self, Listen};
 use super::drain::Draining;
 use super::health::Health;
@@ -93,6 +94,7 @@ impl Server {
     pub async fn build(plan: Plan, inherited: Inherited) -> Result<Self, StartError> {
         let (jobs, connections, draining) = (Jobs::default(), Jobs::default(), Draining::default());
         let (metrics, health) = (Metrics::default(), Health::new(draining.clone()));
+        metrics.panics(bulkhead::panics);
         let mut workshop = Workshop {
             jobs: jobs.clone(),
             connections: connections.clone(),

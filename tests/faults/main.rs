@@ -137,6 +137,11 @@ impl Running {
         (count("panicked"), count("late"))
     }
 
+    /// How often anything panicked, of all tests in this process.
+    fn panics(&self) -> u64 {
+        self.scrape().count("pushmux_panics_total", &[])
+    }
+
     fn subscriber(&self, topic: &str) -> Ws {
         let mut ws = Ws::open(self.address);
         ws.text(&format!("/subscribe {topic} good"));
@@ -284,6 +289,7 @@ fn an_auth_provider_that_panics_or_hangs_decides_nothing_and_stops_nobody() {
 #[test]
 fn a_protocol_that_panics_or_hangs_answers_the_others() {
     let server = start("");
+    let before = server.panics();
     thread::scope(|scope| {
         let hanging = scope.spawn(|| server.get("/faulty/hang").text());
         for _ in 0..10 {
@@ -293,6 +299,7 @@ fn a_protocol_that_panics_or_hangs_answers_the_others() {
         assert!(!hanging.is_finished(), "it was meant to hang meanwhile");
         assert_eq!(hanging.join().unwrap(), "late");
     });
+    assert!(server.panics() >= before + 10);
     assert!(server.stop());
 }
 
@@ -300,6 +307,7 @@ fn a_protocol_that_panics_or_hangs_answers_the_others() {
 fn a_session_that_panics_ends_and_leaves_nobody_behind() {
     let server = start("");
     let mut clients: Vec<_> = (0..3).map(|_| Ws::open_path(server.address, "/faulty/ws")).collect();
+    let before = server.panics();
     let everybody = |n: usize| server.get("/faulty/publish").text() == n.to_string();
     eventually("all are on the line", || everybody(3));
     let mut hanging = clients.remove(2);
@@ -309,6 +317,7 @@ fn a_session_that_panics_ends_and_leaves_nobody_behind() {
     let frames = failing.until(|frame| matches!(frame, Frame::Close(_)));
     assert_eq!(frames.last(), Some(&Frame::Close(Some((1011, "internal error".into())))));
     assert_eq!(failing.next(), Frame::Eof);
+    assert!(server.panics() > before);
     eventually("it has left its topics", || everybody(2));
     clients[0].text("still here");
     let mut answered = clients[0].until(|frame| *frame == Frame::Text("still here".into()));

@@ -105,6 +105,7 @@ pub(super) struct Families {
     pub webhook_requests: Counters<2>,
     pub statements: Counters<2>,
     pub plugin_faults: Counters<2>,
+    pub panics: Counter,
     pub reloads: Counters<1>,
     pub last_reload_successful: Level,
     pub last_reload_success: Gauge<f64, AtomicU64>,
@@ -149,6 +150,7 @@ impl Families {
             webhook_requests: of.one("webhook_requests", "HTTP requests to receivers of webhooks"),
             statements: of.one("database_statements", "Statements"),
             plugin_faults: of.one("plugin_faults", "Calls into plugins that failed"),
+            panics: of.one("panics", "Panics of anything, caught or not"),
             reloads: of.one("config_reloads", "Reloads of the configuration"),
             last_reload_successful: of.one("config_last_reload_successful", "Whether the last reload was applied"),
             last_reload_success: of.all(

@@ -15,6 +15,7 @@ mod verdicts;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -189,10 +190,17 @@ impl Metrics {
 
     /// How many lines of the log are lost so far.
     pub fn log_lines_lost(&self, read: impl Fn() -> usize + Send + Sync + 'static) {
-        let counter = self.0.families.log_lines_lost.clone();
-        self.before_reading(move || {
-            counter.inner().store(read() as u64, std::sync::atomic::Ordering::Relaxed);
-        });
+        self.kept_elsewhere(&self.0.families.log_lines_lost, move || read() as u64);
+    }
+
+    /// How often anything panicked so far.
+    pub(super) fn panics(&self, read: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.kept_elsewhere(&self.0.families.panics, read);
+    }
+
+    fn kept_elsewhere(&self, counter: &Counter, read: impl Fn() -> u64 + Send + Sync + 'static) {
+        let counter = counter.clone();
+        self.before_reading(move || counter.inner().store(read(), Ordering::Relaxed));
     }
 }
 
