@@ -22,6 +22,7 @@
     unreachable_pub
 )]
 
+mod books;
 mod churn;
 mod descriptors;
 mod handover;

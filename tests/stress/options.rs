@@ -18,6 +18,9 @@ pub struct Options {
     /// Seeds of the simulation to play, such as 1..200, both included.
     #[arg(long, value_name = "FROM..TO")]
     pub seeds: Option<Seeds>,
+    /// So many times the usual number of messages, where a scenario knows how: churn.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub scale: u16,
     /// Run the soak for so many minutes instead.
     #[arg(long, value_name = "MINUTES")]
     pub soak: Option<f64>,

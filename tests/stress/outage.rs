@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::json;
 
+use crate::books::{ADMIN, delivered, settled};
 use crate::run::{Run, block_on, thousands};
 use crate::support::frames::Frame;
 use crate::support::oitc::{KEY, alert, mariadb, serve};
@@ -17,6 +18,9 @@ const BROWSERS: usize = 200;
 const ALERTS: usize = 20;
 const NEWCOMERS: usize = 20;
 
+/// A user who gets no alert: who goes at once would or would not have it.
+const OTHER: u32 = 6;
+
 /// What a browser says to get notifications.
 pub const REGISTER: &str =
     r#"{"type":"RegisterBrowserPushNotification","message":"","payload":{}}"#;
@@ -24,8 +28,8 @@ pub const REGISTER: &str =
 pub fn outage(_: &Run) -> String {
     let mut db = mariadb();
     // Every name is asked for each time, so that every alert meets the fault.
-    let keys = "export_interval = \"1h\"\nlookup_cache = \"0s\"";
-    let mut server = serve(Builder::new(), &db.url(), keys);
+    let keys = format!("export_interval = \"1h\"\nlookup_cache = \"0s\"\n{ADMIN}");
+    let mut server = serve(Builder::new(), &db.url(), &keys);
     let address = server.address;
     block_on(async {
         let mut browsers = Vec::new();
@@ -51,10 +55,14 @@ pub fn outage(_: &Run) -> String {
             assert!(alive, "browser {index} was disconnected after {came} notifications");
             assert_eq!(came, due, "notifications for browser {index}");
         }
+        let operators = server.admin_address();
+        let browsers_books = delivered(operators, "ws", BROWSERS * due).await;
+        let phones = settled(operators, "relay").await.books("relay");
         drop(browsers);
         assert!(server.stop().success(), "the server ended badly");
         format!(
-            "{BROWSERS} browsers stayed and got {} notifications each; slowest answers: {}",
+            "{BROWSERS} browsers stayed and got {} notifications each; slowest answers: {}; \
+             {browsers_books}; phones: {phones}",
             thousands(due),
             phases.join(", ")
         )
@@ -63,7 +71,7 @@ pub fn outage(_: &Run) -> String {
 
 /// A browser that gets notifications.
 pub async fn registered(address: SocketAddr, name: &str) -> Peer {
-    let (mut peer, status) = knock(address, name, KEY).await;
+    let (mut peer, status) = knock(address, 5, name, KEY).await;
     assert_eq!(status, 101, "the answer to a browser");
     peer.text(REGISTER).await.unwrap();
     // It is greeted, and that is all.
@@ -72,8 +80,8 @@ pub async fn registered(address: SocketAddr, name: &str) -> Peer {
     peer
 }
 
-async fn knock(address: SocketAddr, name: &str, key: &str) -> (Peer, u16) {
-    let path = format!("/?userId=5&browserUuid={name}");
+async fn knock(address: SocketAddr, user: u32, name: &str, key: &str) -> (Peer, u16) {
+    let path = format!("/?userId={user}&browserUuid={name}");
     let offers = [("Sec-WebSocket-Protocol", &*format!("access_token, {key}"))];
     let opened = within("a handshake is answered", Peer::open(address, &path, &offers)).await;
     let (peer, answer) = opened.unwrap_or_else(|error| panic!("no answer to a browser: {error}"));
@@ -102,13 +110,13 @@ async fn phase(address: SocketAddr, name: &str, faulty: bool) -> String {
     };
     let newcomers = join_all((0..NEWCOMERS).map(async |index| {
         let start = Instant::now();
-        let (_peer, status) = knock(address, &format!("new-{index}"), KEY).await;
+        let (_peer, status) = knock(address, OTHER, &format!("new-{index}"), KEY).await;
         assert_eq!(status, 101, "a browser with the key while the data base is {name}");
         start.elapsed()
     }));
     let stranger = async {
         let start = Instant::now();
-        let (_peer, status) = knock(address, "stranger", "wrong").await;
+        let (_peer, status) = knock(address, OTHER, "stranger", "wrong").await;
         let expected: &[u16] = if faulty { &[401, 503] } else { &[401] };
         assert!(expected.contains(&status), "a wrong key while the data base is {name}: {status}");
         start.elapsed()
@@ -135,7 +143,7 @@ async fn normal(address: SocketAddr) -> String {
 async fn judged(address: SocketAddr, wanted: u16) -> Duration {
     let start = Instant::now();
     let judged = async {
-        while knock(address, "stranger", "wrong").await.1 != wanted {
+        while knock(address, OTHER, "stranger", "wrong").await.1 != wanted {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
+use crate::books::{ADMIN, delivered};
 use crate::run::{Run, block_on, thousands};
 use crate::support::ledger::{Ledger, Stay};
 use crate::support::notiflux::{Listener, Pause, STRICT, Speaker, Topic};
 use crate::support::peer::within;
 use crate::support::quiet_port;
+use crate::support::scrape::Books;
 use crate::support::server::{Builder, Server};
 
 const ROUNDS: u16 = 4;
@@ -27,14 +29,14 @@ pub fn restart(run: &Run) -> String {
     let mut dice = run.dice(0);
     let (mut observed, mut stays) = (Vec::new(), Vec::new());
     let (mut longest_stop, mut longest_return) = (Duration::ZERO, Duration::ZERO);
-    let mut answered = 0;
+    let (mut answered, mut counted) = (0, 0);
     for round in 0..ROUNDS {
-        let keys = format!("{STRICT}[server]\nshutdown_timeout = \"10s\"\n");
+        let keys = format!("{STRICT}{ADMIN}[server]\nshutdown_timeout = \"10s\"\n");
         let mut server =
             Builder::notiflux().env("PORT", &port.to_string()).file("config.toml", &keys).start();
         let enough = 200 + dice.below(600) as usize;
         let one = Round { ledger: &ledger, topic: &topic, address: server.address, enough };
-        let Ended { seen, stop, back, answers } = block_on(one.play(round, &mut server));
+        let Ended { seen, stop, back, answers, books } = block_on(one.play(round, &mut server));
         let status = server.wait();
         assert_eq!(status.code(), Some(0), "SIGTERM: {status}, {}", server.log());
         assert!(server.log().contains("Stopped in_time=true"), "cut off: {}", server.log());
@@ -44,6 +46,7 @@ pub fn restart(run: &Run) -> String {
         observed.push(seen[0].seen.clone());
         stays.extend(seen);
         answered += answers;
+        counted += books.delivered;
         longest_stop = longest_stop.max(stop);
         longest_return = longest_return.max(back);
     }
@@ -53,7 +56,8 @@ pub fn restart(run: &Run) -> String {
     format!(
         "{ROUNDS} times SIGTERM with {SUBSCRIBERS} subscribers and {PUBLISHERS} publishers: {} \
          messages answered, all of them with everybody ({} deliveries), exit code 0 after {} ms \
-         at most, all back within {} ms",
+         at most, all back within {} ms; \
+         {counted} delivered as was counted before, 0 dropped",
         thousands(answered),
         thousands(checked.deliveries),
         longest_stop.as_millis(),
@@ -77,6 +81,8 @@ struct Ended {
     /// From the start of the first to the last subscription.
     back: Duration,
     answers: usize,
+    /// What was counted while publishers paused.
+    books: Books,
 }
 
 impl Round<'_> {
@@ -94,17 +100,24 @@ impl Round<'_> {
             stay
         }));
         let answers = Cell::new(0);
-        let publishing =
-            join_all((0..PUBLISHERS).map(|index| self.speak(round * PUBLISHERS + index, &answers)));
+        let (operators, pause) = (server.admin_address(), Pausing::default());
+        let publishing = join_all(
+            (0..PUBLISHERS).map(|index| self.speak(round * PUBLISHERS + index, &answers, &pause)),
+        );
         let stopping = async {
-            while answers.get() < self.enough {
+            reached(&answers, self.enough / 2).await;
+            pause.wanted.send_replace(true);
+            while pause.pausing.get() < usize::from(PUBLISHERS) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
+            let books = delivered(operators, "ws", answers.get() * SUBSCRIBERS).await;
+            pause.wanted.send_replace(false);
+            reached(&answers, self.enough).await;
             server.signal("TERM");
-            Instant::now()
+            (Instant::now(), books)
         };
         let all = async { tokio::join!(listening, publishing, stopping) };
-        let (mut seen, _, stopped) = within("everybody has noticed", all).await;
+        let (mut seen, _, (stopped, books)) = within("everybody has noticed", all).await;
         let left = self.ledger.now();
         seen.iter_mut().for_each(|stay| stay.left = Some(left));
         let ended = async {
@@ -113,7 +126,7 @@ impl Round<'_> {
             }
         };
         within("the server ends", ended).await;
-        Ended { seen, stop: stopped.elapsed(), back, answers: answers.get() }
+        Ended { seen, stop: stopped.elapsed(), back, answers: answers.get(), books }
     }
 
     async fn come(&self, index: usize) -> (Listener<'_>, Stay) {
@@ -129,11 +142,35 @@ impl Round<'_> {
     }
 
     /// Publishes until the server takes no more.
-    async fn speak(&self, publisher: u16, answers: &Cell<usize>) {
+    async fn speak(&self, publisher: u16, answers: &Cell<usize>, pause: &Pausing) {
         let mut speaker = Speaker::new(self.ledger, self.address, publisher, 0);
+        let mut wanted = pause.wanted.subscribe();
         while let Ok(told) = speaker.say(self.topic).await {
             answers.set(answers.get() + 1);
             assert_eq!((told.accepted, told.dropped), (SUBSCRIBERS as u64, 0), "what was told");
+            if *wanted.borrow() {
+                pause.pausing.set(pause.pausing.get() + 1);
+                _ = wanted.wait_for(|wanted| !wanted).await;
+            }
         }
+    }
+}
+
+/// A pause in which nothing is on its way.
+struct Pausing {
+    wanted: watch::Sender<bool>,
+    /// Publishers that have nothing on its way.
+    pausing: Cell<usize>,
+}
+
+impl Default for Pausing {
+    fn default() -> Self {
+        Self { wanted: watch::Sender::new(false), pausing: Cell::new(0) }
+    }
+}
+
+async fn reached(answers: &Cell<usize>, enough: usize) {
+    while answers.get() < enough {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -13,6 +13,8 @@ pub struct Run {
     pub seed: u64,
     /// Which simulations to play.
     pub seeds: Seeds,
+    /// How many times the usual number of messages.
+    pub scale: u16,
 }
 
 /// Simulations when nobody says which: that many, from one that follows from the seed.
@@ -36,7 +38,8 @@ impl Run {
         };
         let first = seed.wrapping_mul(SIMULATIONS) % 1_000_000_000;
         let default = Seeds(first..=first + SIMULATIONS - 1);
-        Ok(Self { seed, seeds: options.seeds.clone().unwrap_or(default) })
+        let seeds = options.seeds.clone().unwrap_or(default);
+        Ok(Self { seed, seeds, scale: options.scale })
     }
 
     pub fn dice(&self, whose: usize) -> Dice {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
+use crate::books::{ADMIN, settled};
 use crate::churn::subscribers;
 use crate::run::{Run, block_on, thousands};
 use crate::support::frames::Frame;
@@ -28,15 +29,16 @@ const AHEAD: usize = 8;
 const MOST_KIB: usize = 1024 + 64;
 
 pub fn slow(_: &Run) -> String {
-    let mut server = Builder::notiflux().file("config.toml", STRICT).start();
+    let config = format!("{STRICT}{ADMIN}");
+    let mut server = Builder::notiflux().file("config.toml", &config).start();
     let (ledger, address) = (Ledger::default(), server.address);
     let (calm, topic) = (Topic::new("calm"), Topic::new("t"));
     // The same load without them, for what it costs.
-    let without = block_on(async {
+    let (without, before) = block_on(async {
         let healthy = subscribers(&ledger, &calm, address, HEALTHY + STOPPED).await;
         server.forget_peak();
-        load(&ledger, &calm, address, 0, MESSAGES / 4, healthy).await;
-        server.peak_kib()
+        let (_, told) = load(&ledger, &calm, address, 0, MESSAGES / 4, healthy).await;
+        (server.peak_kib(), told)
     });
     let (stays, delivery) = block_on(async {
         let healthy = subscribers(&ledger, &topic, address, HEALTHY).await;
@@ -65,6 +67,7 @@ pub fn slow(_: &Run) -> String {
     let observed = [stays[0].seen.clone()];
     let checked = ledger.check(&observed, &stays).unwrap_or_else(|fault| panic!("{fault}"));
     assert_eq!(checked.messages, MESSAGES, "messages that came at all");
+    let scrape = block_on(settled(server.admin_address(), "ws"));
     let growth = peak.saturating_sub(without);
     assert!(
         growth <= STOPPED * MOST_KIB,
@@ -76,12 +79,25 @@ pub fn slow(_: &Run) -> String {
     let closed = server.reported("Closing WebSocket connections", "dropped_closed") as u64;
     let Delivery { accepted, dropped } = delivery;
     assert_eq!(dropped, full + closed, "dropped, as publishers were told and as was counted");
+    // Of what was accepted, those who are disconnected did not get all.
+    let (books, disconnected) = (scrape.books("ws"), scrape.dropped("ws", "disconnected"));
+    assert_eq!(before.dropped, 0, "dropped while all were reading");
+    let all = before.accepted + accepted;
+    assert_eq!(
+        books.matched,
+        all + dropped,
+        "receivers, as was counted and as publishers were told"
+    );
+    assert_eq!(books.delivered + disconnected, all, "what was accepted: {books}");
+    assert_eq!(books.dropped, dropped + disconnected, "what was dropped: {books}");
+    let came = before.accepted + checked.deliveries as u64;
+    assert!(came <= books.delivered, "{came} came: {books}");
     assert!(full >= STOPPED as u64, "the queues of {full} clients were full");
     let most = ((HEALTHY + STOPPED) * MESSAGES) as u64;
     assert!(accepted >= (HEALTHY * MESSAGES) as u64 && accepted + dropped <= most, "{delivery:?}");
     format!(
         "{STOPPED} of {} stopped reading, {:.1} MB for each: {} deliveries to the others, each \
-         once; {dropped} dropped; {growth} KiB more memory",
+         once; {growth} KiB more memory; {books}",
         HEALTHY + STOPPED,
         (MESSAGES * BYTES) as f64 / 1e6,
         thousands(HEALTHY * MESSAGES)

@@ -5,6 +5,10 @@
 #![allow(clippy::cast_sign_loss)]
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::http::request;
 
 /// Everything that was told at one time.
 #[derive(Debug)]
@@ -25,6 +29,11 @@ pub struct Family {
 type Labels = Vec<(String, String)>;
 
 impl Scrape {
+    /// What the server counts that answers operators there.
+    pub fn of(address: SocketAddr) -> Self {
+        Self::parse(&request(address, "GET", "/metrics", &[], b"").text())
+    }
+
     pub fn parse(text: &str) -> Self {
         let mut scrape = Self { families: BTreeMap::new(), samples: BTreeMap::new() };
         let body = text.strip_suffix("# EOF\n").expect("an end");
@@ -166,9 +175,24 @@ pub struct Books {
 }
 
 impl Books {
+    /// Of a sink that has brought so many messages to their receivers, and nothing else.
+    pub fn of_delivered(messages: u64) -> Self {
+        Self { matched: messages, delivered: messages, dropped: 0, waiting: 0, waiting_bytes: 0 }
+    }
+
     pub fn balance(self) -> bool {
         self.matched == self.delivered + self.dropped + self.waiting
             && (self.waiting == 0) == (self.waiting_bytes == 0)
+    }
+}
+
+impl fmt::Display for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { matched, delivered, dropped, waiting, .. } = self;
+        write!(
+            f,
+            "{matched} matched = {delivered} delivered + {dropped} dropped + {waiting} waiting"
+        )
     }
 }
 

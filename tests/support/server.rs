@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
-use super::http::request;
 use super::scrape::Scrape;
 use super::{eventually, token::Keys};
 
@@ -213,7 +212,7 @@ impl Server {
 
     /// What is counted so far.
     pub fn scrape(&self) -> Scrape {
-        Scrape::parse(&request(self.admin_address(), "GET", "/metrics", &[], b"").text())
+        Scrape::of(self.admin_address())
     }
 
     pub fn path(&self) -> &Path {
