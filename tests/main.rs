@@ -22,6 +22,7 @@ mod apikey;
 mod bench;
 mod browser;
 mod cli;
+mod clock;
 mod compare;
 mod config;
 mod conservation;
