@@ -9,15 +9,19 @@ use crate::support::scrape::{Books, Scrape};
 /// For the configuration: the server answers operators.
 pub const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
 
+/// What is counted so far; clients go on meanwhile.
+pub async fn scrape(operators: SocketAddr) -> Scrape {
+    tokio::task::spawn_blocking(move || Scrape::of(operators)).await.unwrap()
+}
+
 /// What is counted when nobody publishes and no message of this sink is on its way any more.
-/// Clients go on meanwhile.
 ///
 /// # Panics
 /// When that does not come to pass, or the sum is another one then.
 pub async fn settled(operators: SocketAddr, sink: &'static str) -> Scrape {
     let start = Instant::now();
     loop {
-        let scrape = tokio::task::spawn_blocking(move || Scrape::of(operators)).await.unwrap();
+        let scrape = scrape(operators).await;
         let books = scrape.books(sink);
         if books.waiting == 0 && books.balance() {
             return scrape;

@@ -24,6 +24,7 @@
 
 mod books;
 mod churn;
+mod cut;
 mod descriptors;
 mod handover;
 mod memory;
@@ -64,8 +65,12 @@ const SCENARIOS: &[Scenario] = &[
     ("resets", resets::resets),
     ("silent", silent::silent),
     ("wave", wave::wave),
+    ("cut", cut::cut),
     ("seeds", seeds::seeds),
 ];
+
+/// Runs only when it is named.
+const BY_NAME: &[&str] = &["cut"];
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -94,7 +99,7 @@ fn main() -> ExitCode {
     let chosen = |name: &str| {
         // Who names seeds wants these alone.
         let all = options.scenarios.is_empty() && (options.seeds.is_none() || name == "seeds");
-        all || options.scenarios.iter().any(|chosen| chosen == name)
+        (all && !BY_NAME.contains(&name)) || options.scenarios.iter().any(|chosen| chosen == name)
     };
     let mut failed = Vec::new();
     for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| chosen(name)) {
