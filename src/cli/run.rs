@@ -80,7 +80,7 @@ async fn serve(
     };
     let server = built.map_err(|error| match error {
         StartError::Plugin { .. } | StartError::Inherited(_) => Failure::misused(chain(&error)),
-        StartError::Listen { .. } => Failure::failed(chain(&error)),
+        StartError::Listen { .. } | StartError::Late(_) => Failure::failed(chain(&error)),
     })?;
     for (address, inherited, protocols) in server.addresses() {
         info!(%address, inherited, %protocols, "Listening");

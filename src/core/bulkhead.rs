@@ -112,7 +112,7 @@ impl Bulkhead {
 
     /// Runs a call that must not wait. Whatever takes more than a second is counted as a
     /// fault as well; it cannot be ended. Tasks that are due on the same thread may be held
-    /// up by the first such call, and by no later one.
+    /// up by the first such call, and by no later one until there was none for a minute.
     ///
     /// # Errors
     /// When it panicked.
@@ -129,11 +129,13 @@ impl Bulkhead {
         }));
         if start.elapsed() > SLOW {
             self.was_late.store(true, Ordering::Relaxed);
-            self.count(&self.faults.late, "took too long");
+            self.count(&self.faults.late, "took too long", start);
         } else if done.is_err() {
-            self.count(&self.faults.panicked, "panicked");
+            self.count(&self.faults.panicked, "panicked", Instant::now());
         } else if self.is_off() {
             self.switch_on();
+        } else if self.was_late.load(Ordering::Relaxed) && self.is_long_ago() {
+            self.was_late.store(false, Ordering::Relaxed);
         }
         done.map_err(|_| PluginFault::Panicked)
     }
@@ -151,17 +153,20 @@ impl Bulkhead {
         match tokio::time::timeout(limit, work).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(_)) => {
-                self.count(&self.faults.panicked, "panicked");
+                self.count(&self.faults.panicked, "panicked", Instant::now());
                 Err(PluginFault::Panicked)
             }
             Err(_) => {
-                self.count(&self.faults.late, "took too long");
+                self.count(&self.faults.late, "took too long", Instant::now());
                 Err(PluginFault::Late(limit))
             }
         }
     }
 
-    fn count(&self, faults: &Counter, what: &'static str) {
+    /// Counts a fault that began at `since`. Those that began before the last one was over
+    /// have its cause, such as a machine that stood still while several calls were under way:
+    /// they are counted, and not held against the plugin.
+    fn count(&self, faults: &Counter, what: &'static str, since: Instant) {
         faults.inc();
         let plugin = &self.section;
         if let Some(more_before) = self.told.pass() {
@@ -170,6 +175,9 @@ impl Bulkhead {
         let now = Instant::now();
         let mut recent = self.recent.lock();
         let Recent { faults, off_until } = &mut *recent;
+        if faults.back().is_some_and(|last| since < *last) {
+            return;
+        }
         let first = if faults.len() < MOST_FAULTS { None } else { faults.pop_front() };
         faults.push_back(now);
         let is_too_much = first.is_some_and(|first| now - first < Self::OFF);
@@ -181,9 +189,16 @@ impl Bulkhead {
         }
     }
 
+    /// Whether the last fault is too old to count.
+    fn is_long_ago(&self) -> bool {
+        let last = self.recent.lock().faults.back().copied();
+        last.is_none_or(|last| last.elapsed() > Self::OFF)
+    }
+
     fn switch_on(&self) {
         let mut recent = self.recent.lock();
         *recent = Recent::default();
+        self.was_late.store(false, Ordering::Relaxed);
         self.is_off.store(false, Ordering::Relaxed);
         info!(plugin = self.section, "The plugin works again: switched on");
     }
@@ -255,6 +270,23 @@ mod tests {
         // From here on it is counted anew.
         (0..MOST_FAULTS).for_each(|_| fail(&bulkhead));
         assert!(!bulkhead.is_off());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_were_late_together_are_one_fault() {
+        let bulkhead = bulkhead("sink.x");
+        let late = |since| bulkhead.count(&bulkhead.faults.late, "took too long", since);
+        for _ in 0..MOST_FAULTS {
+            let since = Instant::now();
+            tokio::time::advance(2 * SLOW).await;
+            (0..10).for_each(|_| late(since));
+            assert!(!bulkhead.is_off());
+        }
+        let since = Instant::now();
+        tokio::time::advance(2 * SLOW).await;
+        late(since);
+        assert!(bulkhead.is_off());
+        assert_eq!(counted(&bulkhead), (0, 31));
     }
 
     #[test]

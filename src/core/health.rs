@@ -29,7 +29,7 @@ struct Inner {
     conditions: Mutex<Vec<(String, Weak<Fault>)>>,
     /// Of the sinks in force.
     bulkheads: Mutex<Vec<Weak<Bulkhead>>>,
-    databases: Mutex<Vec<Arc<Needed>>>,
+    databases: Mutex<Vec<Weak<Needed>>>,
 }
 
 /// Something without which the server is of little use. Told by whoever knows.
@@ -40,7 +40,7 @@ type Fault = Mutex<Option<&'static str>>;
 
 /// A data base that some plugin uses.
 #[derive(Debug)]
-struct Needed {
+pub(super) struct Needed {
     database: Database,
     latest: Mutex<Option<(Instant, Probe)>>,
 }
@@ -54,12 +54,13 @@ impl Health {
     }
 
     /// A condition that holds until its owner says otherwise; `name` is the owner's table,
-    /// such as `sink.log`. It takes the place of an earlier owner's, and goes with its owner.
+    /// such as `sink.log`. It goes with its owner: where an owner takes the place of another,
+    /// both may have something to say for a while, or the new one goes and the other stays.
     #[must_use]
     pub fn condition(&self, name: &str) -> Condition {
         let condition = Condition(Arc::default());
         let mut conditions = self.0.conditions.lock();
-        conditions.retain(|(known, fault)| known != name && fault.strong_count() > 0);
+        conditions.retain(|(_, fault)| fault.strong_count() > 0);
         conditions.push((name.to_owned(), Arc::downgrade(&condition.0)));
         condition
     }
@@ -73,13 +74,19 @@ impl Health {
         bulkheads.push(Arc::downgrade(bulkhead));
     }
 
-    /// Some plugin uses this data base.
-    pub(super) fn needs(&self, database: &Database) {
+    /// Some plugin uses this data base, for as long as it keeps what is returned.
+    #[must_use]
+    pub(super) fn needs(&self, database: &Database) -> Arc<Needed> {
         let mut databases = self.0.databases.lock();
-        if databases.iter().all(|known| known.database.name() != database.name()) {
-            let latest = Mutex::default();
-            databases.push(Arc::new(Needed { database: database.clone(), latest }));
+        databases.retain(|known| known.strong_count() > 0);
+        let mut live = databases.iter().filter_map(Weak::upgrade);
+        if let Some(known) = live.find(|known| known.database.is(database)) {
+            return known;
         }
+        let needed = Needed { database: database.clone(), latest: Mutex::default() };
+        let needed = Arc::new(needed);
+        databases.push(Arc::downgrade(&needed));
+        needed
     }
 
     /// Why the server should be sent nothing at the moment, a line for each reason; none
@@ -98,7 +105,7 @@ impl Health {
                 reasons.push(format!("{}: is switched off after too many faults", sink.section()));
             }
         }
-        let databases = self.0.databases.lock().clone();
+        let databases: Vec<_> = self.0.databases.lock().iter().filter_map(Weak::upgrade).collect();
         let answers = join_all(databases.iter().map(|needed| needed.answers())).await;
         for (needed, answers) in databases.iter().zip(answers) {
             if !answers {
@@ -162,14 +169,17 @@ mod tests {
         let draining = Draining::default();
         let health = Health::new(draining.clone());
         let condition = health.condition("sink.log");
-        health.needs(&database("sqlite::memory:"));
+        let needed = health.needs(&database("sqlite::memory:"));
         assert_eq!(health.reasons().await, [""; 0]);
         condition.set(Some("cannot write"));
         assert_eq!(health.reasons().await, ["sink.log: cannot write"]);
+        drop(health.condition("sink.log"));
+        assert_eq!(health.reasons().await, ["sink.log: cannot write"], "the other one stays");
         let next = health.condition("sink.log");
+        drop(condition);
         assert_eq!(health.reasons().await, [""; 0], "the next owner has no fault");
         next.set(Some("cannot write"));
-        drop(next);
+        drop((next, needed));
         assert_eq!(health.reasons().await, [""; 0]);
         draining.begin();
         assert_eq!(health.reasons().await, ["server: is stopping"]);
@@ -202,10 +212,10 @@ mod tests {
     async fn a_data_base_is_named_once_and_asked_once_in_a_while() {
         let health = Health::default();
         let nowhere = database("sqlite:/nonexistent/file");
-        health.needs(&nowhere);
-        health.needs(&nowhere);
+        let (needed, again) = (health.needs(&nowhere), health.needs(&nowhere));
         assert_eq!(health.reasons().await, ["database.main: does not answer"]);
-        let asked = || health.0.databases.lock()[0].latest.lock().as_ref().unwrap().0;
+        drop(again);
+        let asked = || needed.latest.lock().as_ref().unwrap().0;
         let first = asked();
         tokio::time::pause();
         let _ = tokio::join!(health.reasons(), health.reasons());
@@ -213,5 +223,7 @@ mod tests {
         tokio::time::advance(FRESH).await;
         let _ = health.reasons().await;
         assert!(asked() > first);
+        drop(needed);
+        assert_eq!(health.reasons().await, [""; 0], "nobody uses it any more");
     }
 }

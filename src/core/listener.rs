@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::task::coop::unconstrained;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use warp::Filter;
@@ -102,8 +103,12 @@ impl Listener {
         // What is still in the backlog is lost with the port, though its clients were told
         // that they are connected.
         for _ in 0..BACKLOG {
-            let Some(Ok((stream, peer))) = self.socket.accept().now_or_never() else { return };
-            self.take_in(stream, peer, &entrance);
+            // A task's budget would end this after 128 of them.
+            match unconstrained(self.socket.accept()).now_or_never() {
+                Some(Ok((stream, peer))) => self.take_in(stream, peer, &entrance),
+                Some(Err(error)) if is_of_the_peer(&error) => {}
+                _ => return,
+            }
         }
     }
 

@@ -216,11 +216,10 @@ impl Databases {
     /// # Errors
     /// When there is none; [`Check::database`] says so before.
     pub fn get(&self, name: &str) -> Result<Database, BoxError> {
-        let found = self.0.get(name).cloned();
+        let found = self.0.get(name);
         let found = found.ok_or_else(|| format!("no [database.{name}] is configured"))?;
-        // What nobody asked for is nobody's trouble when it is down.
-        self.1.needs(&found);
-        Ok(found)
+        // What nobody uses is nobody's trouble when it is down.
+        Ok(found.used(self.1.needs(found)))
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::info;
 
 use super::auth::{AuthError, AuthProvider, Grant};
@@ -43,6 +43,10 @@ const SERVER: &[&str] = &[
 
 /// Keys of `[log]`, which whoever started the log puts in force.
 const LOG: &[&str] = &["level"];
+
+/// How long the new plugins have to be built. One may wait for a file that is a pipe, or on a
+/// disk that does not answer, and no other reload begins before this one has ended.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long something that was replaced may still be in use. What uses it has time-outs of
 /// its own; this is for nothing to be kept for ever.
@@ -162,10 +166,14 @@ impl Reloader {
     /// The first plugin that could not be built; then everything is as it was.
     pub async fn reload(&self, mut plan: Plan) -> Result<BTreeSet<String>, StartError> {
         let mut in_force = self.0.lock().await;
+        let before = in_force.workshop.databases.clone();
         in_force.workshop.open(std::mem::take(&mut plan.databases))?;
         let mut fresh = Fresh::default();
-        if let Err(error) = in_force.build(&mut plan, &mut fresh).await {
+        let built = timeout(BUILD_TIMEOUT, in_force.build(&mut plan, &mut fresh)).await;
+        if let Err(error) = built.unwrap_or_else(|_| Err(StartError::Late(BUILD_TIMEOUT))) {
             fresh.discard();
+            // What is wrong with a data base that was opened just now may be its table.
+            in_force.workshop.databases = before;
             return Err(error);
         }
         Ok(in_force.put_in_force(plan, fresh))

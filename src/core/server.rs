@@ -10,6 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::task::JoinSet;
@@ -74,6 +75,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The plugins did not come to an end with what they do when they are built.
+    #[error("the new plugins are not ready after {0:?}, such as one that waits for a file")]
+    Late(Duration),
     /// What was handed over is not what is configured.
     #[error(transparent)]
     Inherited(#[from] InheritedError),

@@ -9,6 +9,7 @@ mod config;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,13 @@ pub use config::Config;
 
 /// A handle; a clone is a reference count.
 #[derive(Clone, Debug)]
-pub struct Database(Arc<Inner>);
+pub struct Database {
+    inner: Arc<Inner>,
+    _use: Option<Use>,
+}
+
+/// Kept by who uses the data base, for whoever wants to know whether anybody does.
+type Use = Arc<dyn fmt::Debug + Send + Sync>;
 
 #[derive(Debug)]
 struct Inner {
@@ -70,7 +77,7 @@ impl Database {
         config: &Config,
         statements: Statements,
     ) -> Result<Self, CnfError> {
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             name: name.to_owned(),
             url: config.url()?,
             timeout: config.timeout,
@@ -80,13 +87,24 @@ impl Database {
             in_memory: config.is_in_memory(),
             statements,
             pool: OnceCell::new(),
-        })))
+        });
+        Ok(Self { inner, _use: None })
+    }
+
+    /// A handle that keeps `token` for as long as it lives.
+    pub(super) fn used(&self, token: Use) -> Self {
+        Self { inner: self.inner.clone(), _use: Some(token) }
+    }
+
+    /// Whether both are handles of the same one.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Whether the data base ends with this process, so that nothing in it is anybody's.
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
-        self.0.in_memory
+        self.inner.in_memory
     }
 
     /// Rows of a statement. `?` stands for a value, with every kind of data base.
@@ -135,13 +153,13 @@ impl Database {
     /// How long any statement may take.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        self.0.timeout
+        self.inner.timeout
     }
 
     /// The `<name>` of `[database.<name>]`, for the log.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.inner.name
     }
 
     /// `work` comes boxed: sea-orm's futures measure some 16 KiB, which every caller's own
@@ -150,9 +168,9 @@ impl Database {
         &self,
         work: impl Future<Output = Result<T, DbErr>>,
     ) -> Result<T, DatabaseError> {
-        let limit = self.0.timeout;
+        let limit = self.inner.timeout;
         let done = tokio::time::timeout(limit, work).await;
-        let Statements { done: good, failed, timed_out } = &self.0.statements;
+        let Statements { done: good, failed, timed_out } = &self.inner.statements;
         match &done {
             Ok(Ok(_)) => good.inc(),
             Ok(Err(_)) => failed.inc(),
@@ -172,7 +190,7 @@ impl Database {
     }
 
     async fn pool(&self) -> Result<&DatabaseConnection, DbErr> {
-        let inner = &self.0;
+        let inner = &self.inner;
         let limit = inner.timeout;
         let open = || async move {
             let mut options = ConnectOptions::new(inner.url.expose());
@@ -216,8 +234,8 @@ impl Database {
 
     /// With `debug`, prints the statement. Values are not printed: some are keys.
     fn tell(&self, sql: &str) {
-        if self.0.debug {
-            info!(database = self.0.name, sql, "Statement");
+        if self.inner.debug {
+            info!(database = self.inner.name, sql, "Statement");
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The queue and its workers: whatever a target is, it is reached from here.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::FutureExt as _;
 
 use super::Config;
 use super::outcome::Outcomes;
@@ -63,8 +66,10 @@ async fn work<T: Target>(report: Arc<Report<T>>) {
     let shared = &report.0;
     while let Some((item, bytes)) = shared.queue.take().await {
         shared.taken.fetch_add(1, Ordering::Relaxed);
-        let delivered = shared.target.deliver(item, &shared.outcomes).await;
-        shared.outcomes.done(delivered, bytes);
+        // A fault in here costs this message, and no worker.
+        let delivered = AssertUnwindSafe(shared.target.deliver(item, &shared.outcomes));
+        let delivered = delivered.catch_unwind().await;
+        shared.outcomes.done(delivered.unwrap_or(false), bytes);
         shared.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }

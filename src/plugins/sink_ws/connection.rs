@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::Shared;
-use super::batch::Batch;
 use super::end::End;
 use super::member::Member;
 use super::meter::Meters;
@@ -285,7 +284,7 @@ impl Connection {
                 return self.refuse(outbox, &violation);
             }
             match event {
-                Event::Ping(payload) => _ = outbox.offer(&Batch::aside(wire::pong(&payload))),
+                Event::Ping(payload) => _ = outbox.try_offer(wire::pong(&payload)),
                 Event::Close(status) => {
                     // An answer to ours, or theirs, which gets the same status back.
                     let reason = |reason| if limits.echo_close_reason { reason } else { "" };
@@ -353,7 +352,7 @@ impl Connection {
             self.tick = now + self.session.limits().ping_interval;
             // Who is not asked, because too much waits already, need not answer; whether what
             // waits is read has a deadline of its own.
-            if outbox.offer(&Batch::aside(wire::ping())).refused.is_none() {
+            if outbox.try_offer(wire::ping()) {
                 self.pinged = now;
             }
         }

@@ -35,7 +35,11 @@ pub(super) fn offer_one_each(round: &Round<Arc<Outbox>>, frame: &Bytes, tally: &
     for device in members.chunk_by(same) {
         let mut last = Offer::refused(Refused::Closed);
         for outbox in device {
+            // Also one that does not take the message may have let go of others for it.
+            let (evicted, evicted_bytes) = (last.evicted, last.evicted_bytes);
             last = outbox.offer(&batch);
+            last.evicted += evicted;
+            last.evicted_bytes += evicted_bytes;
             if last.refused.is_none() {
                 break;
             }

@@ -70,9 +70,19 @@ impl Outbox {
 
     /// Takes messages for this connection, or says why not. Never waits.
     pub(super) fn offer(&self, batch: &Batch) -> Offer {
+        self.take(batch, self.policy.when_full())
+    }
+
+    /// The same for a frame that the client can do without, such as a ping: where there is no
+    /// room it is left out, and nobody is the slower for it. Whether it was taken.
+    pub(super) fn try_offer(&self, frame: Bytes) -> bool {
+        self.take(&Batch::aside(frame), WhenFull::DropNewest).refused.is_none()
+    }
+
+    fn take(&self, batch: &Batch, when_full: WhenFull) -> Offer {
         let mut queue = self.queue.lock();
         let mut offer = queue.offer(batch, &self.stream, self.policy.bounds());
-        if offer.refused == Some(Refused::Full) && self.policy.when_full() == WhenFull::Disconnect {
+        if offer.refused == Some(Refused::Full) && when_full == WhenFull::Disconnect {
             // What it has not got so far it gets, if it reads before it is cut off.
             queue.end(self.farewell(Some(SLOW)));
             offer.wake = true;
@@ -127,5 +137,27 @@ impl Outbox {
 
     pub(super) fn state(&self) -> State {
         self.queue.lock().state()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::sink_ws::Config;
+
+    #[tokio::test]
+    async fn a_full_queue_is_the_end_for_a_message_and_not_for_a_ping() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let _peer = listener.accept().await.unwrap();
+        stream.writable().await.unwrap();
+        let policy = Policy::new(&Config { queue_messages: 1, ..Config::default() });
+        let outbox = Outbox::new(1, stream, Place::any(), Arc::new(policy), Ending::CloseFrame);
+        let message = Batch::one(vec![0; 100_000].into());
+        while outbox.offer(&message).queued == 0 {}
+        assert!(!outbox.try_offer(wire::ping()));
+        assert_eq!(outbox.state(), State::Open);
+        assert_eq!(outbox.offer(&message).refused, Some(Refused::Full));
+        assert_eq!(outbox.state(), State::Closing);
     }
 }
