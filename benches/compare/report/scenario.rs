@@ -240,14 +240,13 @@ impl Scenario {
         self.loads.iter().flat_map(move |load| servers.iter().map(move |server| (load, *server)))
     }
 
-    /// Files that each of the processes has to be allowed; pushmux leaves a tenth of them for
-    /// other things than connections (`server.max_connections`).
+    /// Files that each of the processes has open.
     pub(crate) fn files(&self) -> u64 {
         let most = self.loads.iter().map(|load| match load.dialect {
             Dialect::Oitc => 2 * load.subscribers,
             _ => load.subscribers,
         });
-        u64::from(most.max().unwrap_or(0)) * 10 / 9 + 200
+        u64::from(most.max().unwrap_or(0)) + 200
     }
 }
 
