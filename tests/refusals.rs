@@ -97,6 +97,11 @@ fn requests_by_what_is_wrong_with_them() {
             ("max_auth_failures", 3),
         ],
     );
+    // Of these the answers of the protocol are its own: what nobody asked it about is not.
+    let scrape = server.scrape();
+    let answers = ["1xx", "2xx", "4xx", "5xx"]
+        .map(|class| scrape.sum("pushmux_http_answers_total", &[("class", class)]));
+    assert_eq!(answers, [1, 1, 3 + 1 + 4, 0]);
 }
 
 #[test]
