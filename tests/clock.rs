@@ -17,7 +17,9 @@ use crate::support::ws::{Frame, Ws};
 use crate::support::{DEADLINE, eventually};
 
 const CLIENTS: usize = 20;
-const IDLE: Duration = Duration::from_secs(2);
+/// Five seconds more than a ping takes to come: so long may this process have to wait for its
+/// turn, and those who answer still do so in time.
+const IDLE: Duration = Duration::from_secs(6);
 
 /// Shows the server under test another time than it is, as a file says.
 struct Wall(PathBuf);
@@ -71,7 +73,7 @@ fn token(scope: &str, seconds: u64) -> String {
 #[test]
 fn a_wall_clock_that_jumps_disconnects_nobody_and_ends_tokens_alone() {
     let keys = format!(
-        "{STRICT}ping_interval = \"500ms\"\nidle_timeout = \"{}s\"\n[admin]\nlisten = \"127.0.0.1:0\"\n",
+        "{STRICT}ping_interval = \"1s\"\nidle_timeout = \"{}s\"\n[admin]\nlisten = \"127.0.0.1:0\"\n",
         IDLE.as_secs()
     );
     let (builder, wall) = Wall::of(Builder::notiflux().file("config.toml", &keys));
@@ -90,10 +92,10 @@ fn a_wall_clock_that_jumps_disconnects_nobody_and_ends_tokens_alone() {
         [("+0", false), ("+7200", true), ("-7200", false), ("+7200", true), ("+0", false)]
     {
         wall.set(offset);
+        // Before it is on the line, so that it cannot be silent for longer than from here.
+        let start = Instant::now();
         // It says nothing from now on, and does not read either.
         let silent = open();
-        let start = Instant::now();
-        let mut most = 0;
         // Others say nothing but what answers a ping: without pings they would go, too.
         loop {
             let (status, accepted) = publish(address, &long);
@@ -101,17 +103,13 @@ fn a_wall_clock_that_jumps_disconnects_nobody_and_ends_tokens_alone() {
             for client in &mut clients {
                 assert_eq!(client.next(), Frame::Text("m".into()), "at {offset}");
             }
-            most = most.max(accepted.unwrap());
             if accepted == Some(CLIENTS as u64) {
                 break;
             }
             assert!(start.elapsed() < DEADLINE, "at {offset} who is silent is still there");
             thread::sleep(Duration::from_millis(20));
         }
-        assert!(
-            most > CLIENTS as u64 && start.elapsed() >= IDLE / 2,
-            "at {offset} who is silent went too early"
-        );
+        assert!(start.elapsed() >= IDLE, "at {offset} who is silent went too early");
         drop(silent);
         // A date is a date, also for a token that was verified before.
         let (status, accepted) = publish(address, &hour);

@@ -2,10 +2,13 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use serde_json::json;
 
+use crate::support::DEADLINE;
 use crate::support::http::{connect, parse_head, post_json, raw, read_head, request};
 use crate::support::oitc;
 use crate::support::server::{Builder, Server};
@@ -155,12 +158,18 @@ fn publishers_wait_no_longer_than_they_may_and_are_told_the_truth() {
     let mut clients: Vec<_> = (0..20).map(|_| Ws::open(server.address)).collect();
     clients.iter_mut().for_each(|client| client.subscribe("t"));
     let large = body(&"m".repeat(60_000));
-    let (published, refused): (usize, u64) = thread::scope(|scope| {
+    let (start, refused) = (Instant::now(), AtomicU64::new(0));
+    // Ten each at least, and until one of them was refused.
+    let is_enough = |asked| {
+        let is_over = refused.load(Ordering::SeqCst) > 0 || start.elapsed() > DEADLINE;
+        asked >= 10 && is_over
+    };
+    let published = thread::scope(|scope| {
         let publishers: Vec<_> = (0..8)
             .map(|_| {
                 scope.spawn(|| {
-                    let (mut published, mut refused) = (0, 0);
-                    for _ in 0..10 {
+                    let mut published = 0;
+                    for _ in (0..).take_while(|asked| !is_enough(*asked)) {
                         let answer = post_json(server.address, "/broadcast", &large);
                         if answer.status == 200 {
                             published += 1;
@@ -168,29 +177,33 @@ fn publishers_wait_no_longer_than_they_may_and_are_told_the_truth() {
                         }
                         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
                         assert!(answer.text().contains("(server.max_publishing_bytes)"));
-                        refused += 1;
+                        refused.fetch_add(1, Ordering::SeqCst);
                     }
-                    (published, refused)
+                    published
                 })
             })
             .collect();
         let readers: Vec<_> = clients
             .iter_mut()
-            .map(|client| scope.spawn(|| client.until(|frame| *frame == Frame::Text("end".into()))))
+            .map(|client| {
+                scope.spawn(move || {
+                    std::iter::repeat_with(|| client.next_text()).position(|text| text == "end")
+                })
+            })
             .collect();
-        let told: Vec<_> = publishers.into_iter().map(|it| it.join().unwrap()).collect();
-        let published = told.iter().map(|(published, _)| published).sum();
-        let mut refused = told.iter().map(|(_, refused)| refused).sum();
+        let published: usize = publishers.into_iter().map(|it| it.join().unwrap()).sum();
         while post_json(server.address, "/broadcast", &body("end")).status != 200 {
-            refused += 1;
+            refused.fetch_add(1, Ordering::SeqCst);
         }
         for reader in readers {
-            let frames = reader.join().unwrap();
-            assert_eq!(frames.len(), published + 1, "each 200 is a message, and nothing else is");
+            let came = reader.join().unwrap();
+            assert_eq!(came, Some(published), "each 200 is a message, and nothing else is");
         }
-        (published, refused)
+        published
     });
     assert!(published > 0);
+    let refused = refused.into_inner();
+    assert!(refused > 0, "there was room for everybody for {DEADLINE:?}");
     let counted = [("reason", "publish_timeout")];
     assert_eq!(server.scrape().count("pushmux_refused_total", &counted), refused);
 }

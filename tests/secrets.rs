@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::eventually;
 use crate::support::http::{Answer, post_json, request};
-use crate::support::oitc::{KEY_NAME, alert, knock_with, mariadb, registered_with};
+use crate::support::oitc::{self, KEY_NAME, alert, knock_with, mariadb, registered_with};
 use crate::support::receiver::{self, Receiver};
 use crate::support::server::{Builder, Server};
 use crate::support::token::{Keys, claims};
@@ -186,17 +186,7 @@ fn oitc_writes_no_key_no_password_and_no_key_of_the_relay() {
         let mut db = mariadb();
         db.set(KEY_NAME, key);
         let gateway = Receiver::start(receiver::Answer::Status(403));
-        let (host, port) = (gateway.address.ip(), gateway.address.port());
-        db.insert(
-            "push_notifications_relay",
-            &[
-                ("address", &format!("http://{host}")),
-                ("port", &port.to_string()),
-                ("auth_key", relay),
-                ("enabled", "1"),
-            ],
-        );
-        db.insert("mobile_devices", &[("user_id", "5"), ("device_id", "phone-device-token-1")]);
+        oitc::relay(&db, gateway.address, relay);
         let config = format!(
             "profile = \"oitc\"\n[server]\nport = 0\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"{level}\"\n[database.main]\ncnf = \"{}\"\n[database.other]\nurl = \"{}\"\n[protocol.oitc]\nlegacy = true\nexport_interval = \"200ms\"\n",
             db.cnf().display(),

@@ -9,7 +9,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "stress")]
 pub struct Options {
-    /// Scenarios to run; all of them when none is named.
+    /// Scenarios to run; all of them but `cut` when none is named.
     pub scenarios: Vec<String>,
     /// What chance makes of it: the variable `PUSHMUX_STRESS_SEED` says the same, and
     /// without either it is another one each time.

@@ -9,8 +9,10 @@ use serde_json::json;
 use crate::books::{ADMIN, delivered, settled};
 use crate::run::{Run, block_on, thousands};
 use crate::support::frames::Frame;
-use crate::support::oitc::{KEY, alert, mariadb, serve};
+use crate::support::oitc::{KEY, alert, mariadb, relay, serve};
 use crate::support::peer::{Peer, Publisher, within};
+use crate::support::receiver::{Answer, Receiver};
+use crate::support::scrape::Books;
 use crate::support::server::Builder;
 
 const BROWSERS: usize = 200;
@@ -27,10 +29,12 @@ pub const REGISTER: &str =
 
 pub fn outage(_: &Run) -> String {
     let mut db = mariadb();
+    let gateway = Receiver::start(Answer::Status(200));
+    relay(&db, gateway.address, "key");
     // Every name is asked for each time, so that every alert meets the fault.
     let keys = format!("export_interval = \"1h\"\nlookup_cache = \"0s\"\n{ADMIN}");
     let mut server = serve(Builder::new(), &db.url(), &keys);
-    let address = server.address;
+    let (address, operators) = (server.address, server.admin_address());
     block_on(async {
         let mut browsers = Vec::new();
         for index in 0..BROWSERS {
@@ -38,6 +42,7 @@ pub fn outage(_: &Run) -> String {
         }
         let mut phases = Vec::new();
         phases.push(phase(address, "running", false).await);
+        delivered(operators, "relay", ALERTS).await;
         db.kill();
         phases.push(fault(address, "killed").await);
         db.restart();
@@ -55,18 +60,28 @@ pub fn outage(_: &Run) -> String {
             assert!(alive, "browser {index} was disconnected after {came} notifications");
             assert_eq!(came, due, "notifications for browser {index}");
         }
-        let operators = server.admin_address();
         let browsers_books = delivered(operators, "ws", BROWSERS * due).await;
-        let phones = settled(operators, "relay").await.books("relay");
+        let phone_books = phone(operators, &gateway, due).await;
         drop(browsers);
         assert!(server.stop().success(), "the server ended badly");
         format!(
             "{BROWSERS} browsers stayed and got {} notifications each; slowest answers: {}; \
-             {browsers_books}; phones: {phones}",
+             {browsers_books}; a phone: {phone_books}",
             thousands(due),
             phases.join(", ")
         )
     })
+}
+
+/// The books of the relay: each alert was for the phone, which has got what was delivered. Which
+/// phones there are nobody could say while the data base was away.
+async fn phone(operators: SocketAddr, gateway: &Receiver, due: usize) -> Books {
+    let scrape = settled(operators, "relay").await;
+    let (books, failed) = (scrape.books("relay"), scrape.dropped("relay", "failed"));
+    let expected = (due as u64, gateway.requests().len() as u64, failed);
+    let counted = (books.matched, books.delivered, books.dropped);
+    assert_eq!(counted, expected, "alerts, what a phone got, what failed: {books}");
+    books
 }
 
 /// A browser that gets notifications.

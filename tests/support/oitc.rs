@@ -50,6 +50,20 @@ pub fn mariadb() -> MariaDb {
     db
 }
 
+/// Switches the relay on: to this gateway, with this key, for one phone of the user 5.
+pub fn relay(db: &MariaDb, gateway: SocketAddr, key: &str) {
+    db.insert(
+        "push_notifications_relay",
+        &[
+            ("address", &format!("http://{}", gateway.ip())),
+            ("port", &gateway.port().to_string()),
+            ("auth_key", key),
+            ("enabled", "1"),
+        ],
+    );
+    db.insert("mobile_devices", &[("user_id", "5"), ("device_id", "phone-device-token-1")]);
+}
+
 /// The same as an SQLite file, with as few columns as will do.
 pub fn sqlite_file(path: &Path) {
     let mut statements: Vec<_> = [
