@@ -23,7 +23,10 @@ impl File {
         let line_of = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
         let faults = errors.iter().map(|error| Fault {
             origin: Some(name.to_owned()),
-            line: error.span().map(|span| line_of(span.start)),
+            line: Some(match error.span() {
+                Some(span) => line_of(span.start),
+                None => first_line_with(error.message(), text),
+            }),
             key: String::new(),
             message: match (error.message(), error.span().and_then(|span| text.get(span))) {
                 ("duplicate key", Some(key)) => format!("duplicate key `{key}`"),
@@ -91,9 +94,29 @@ impl File {
     }
 }
 
+/// The first line with which the text has a fault that does not say where it is, such as one
+/// that is nested too deeply.
+fn first_line_with(message: &str, text: &str) -> usize {
+    let ends = text.match_indices('\n').map(|(at, _)| at + 1).chain([text.len()]);
+    let ends: Vec<_> = ends.collect();
+    let before = ends.partition_point(|end| {
+        let (_, errors) = DeTable::parse_recoverable(&text[..*end]);
+        !errors.iter().any(|error| error.span().is_none() && error.message() == message)
+    });
+    (before + 1).min(ends.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_nested_too_deeply_has_a_line() {
+        let deep = vec!["a"; 1000].join(".");
+        let file = File::parse("config.toml", &format!("[a]\nb = 1\n[{deep}]\nc = 2\n"));
+        let lines: Vec<_> = file.faults.iter().map(|fault| fault.line).collect();
+        assert_eq!(lines, [Some(3)], "{:?}", file.faults);
+    }
 
     #[test]
     fn lines_and_values() {
