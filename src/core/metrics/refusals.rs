@@ -69,8 +69,8 @@ impl Refusals {
     }
 
     /// How many were refused for this reason so far.
-    #[must_use]
-    pub fn count(&self, why: Refused) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn count(&self, why: Refused) -> u64 {
         self.0[why as usize].get()
     }
 }
@@ -87,6 +87,8 @@ mod tests {
         }
         for (count, (why, name)) in (1..).zip(Refused::ALL) {
             assert_eq!(refusals.count(why), count, "{name}");
+            // A counter is found by the place of its reason, and named by that of its name.
+            assert_eq!(why as u64 + 1, count, "{name}");
         }
     }
 }
