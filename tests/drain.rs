@@ -48,6 +48,27 @@ fn clients_are_sent_away_one_after_the_other_when_the_port_is_closed_already() {
     assert!(server.log().contains("Stopped in_time=true"), "{}", server.log());
 }
 
+/// Clients whose connection waits in the kernel know nothing of the stop: to them it is made.
+#[test]
+fn whoever_the_kernel_has_connected_before_a_stop_is_answered() {
+    let mut server = configured("[server]\nmax_connections = 2000");
+    server.signal("STOP");
+    let mut waiting: Vec<_> = (0..1000)
+        .map(|_| {
+            let mut stream = connect(server.address);
+            stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    server.signal("TERM");
+    server.signal("CONT");
+    for (index, stream) in waiting.iter_mut().enumerate() {
+        let answer = parse_head(&read_head(stream).0);
+        assert_eq!(answer.status, 200, "client {index}");
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 #[test]
 fn without_a_spread_everybody_ends_at_once() {
     let mut server =

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -11,7 +12,12 @@ use crate::support::http::{post_json, request};
 use crate::support::server::{Builder, Server};
 use crate::support::token::Keys;
 use crate::support::ws::{Frame, Ws};
-use crate::support::{Raise, eventually};
+use crate::support::{Raise, eventually, quiet_port};
+
+/// Can be checked, and not built: nobody can make a file there.
+const UNBUILDABLE: &str = "[sink.log]\npath = \"/proc/pushmux\"\n";
+
+const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
 
 const STRICT: &str = "profile = \"notiflux\"\n[protocol.notiflux]\nstrict = true\n";
 
@@ -104,10 +110,8 @@ fn with_faults_the_old_configuration_stays_and_the_log_names_each_of_them() {
     assert!(log.contains("./config.toml:1: ") && log.contains("has faults"), "{log}");
     assert_eq!(publish(&server, Keys::server(), "as before"), one());
     assert_eq!(client.next_text(), "as before");
-    // A plugin that can be checked and not built.
-    let unbuildable = format!("{STRICT}[sink.log]\npath = \"/dev/full/x\"\n");
-    let log = reload(&server, &unbuildable);
-    assert!(log.contains("stays"), "{log}");
+    let log = reload(&server, &format!("{STRICT}{UNBUILDABLE}"));
+    assert!(log.contains("the one before stays error=\"sink.log: "), "{log}");
     assert_eq!(publish(&server, Keys::server(), "again"), one());
     assert_eq!(client.next_text(), "again");
     assert!(server.stop().success());
@@ -115,8 +119,7 @@ fn with_faults_the_old_configuration_stays_and_the_log_names_each_of_them() {
 
 #[test]
 fn reloads_are_counted_and_the_last_good_one_is_dated() {
-    let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n";
-    let server = start(&format!("{STRICT}{admin}"));
+    let server = start(&format!("{STRICT}{ADMIN}"));
     let told = || {
         let scrape = server.scrape();
         let count = |outcome| scrape.count("pushmux_config_reloads_total", &[("outcome", outcome)]);
@@ -128,14 +131,13 @@ fn reloads_are_counted_and_the_last_good_one_is_dated() {
     let of_process = server.scrape().get("process_start_time_seconds", &[]);
     assert!((start - of_process).abs() < 1.0, "{start} {of_process}");
     assert_eq!(told(), (0, 0, 1));
-    reload(&server, &format!("{STRICT}ack = 1\n{admin}"));
+    reload(&server, &format!("{STRICT}ack = 1\n{ADMIN}"));
     assert_eq!(told(), (0, 1, 0));
-    let unbuildable = format!("{STRICT}{admin}[sink.log]\npath = \"/dev/full/x\"\n");
-    reload(&server, &unbuildable);
+    reload(&server, &format!("{STRICT}{ADMIN}{UNBUILDABLE}"));
     assert_eq!(told(), (0, 2, 0));
     assert!((since() - start).abs() < f64::EPSILON, "the first one is in force");
     // Needing a restart for a part of it is no fault.
-    reload(&server, &format!("{STRICT}{admin}[server]\nworkers = 3\n"));
+    reload(&server, &format!("{STRICT}{ADMIN}[server]\nworkers = 3\n"));
     assert_eq!(told(), (1, 2, 1));
     let first = since();
     assert!(first > start, "{first} {start}");
@@ -143,6 +145,44 @@ fn reloads_are_counted_and_the_last_good_one_is_dated() {
     hang_up(&server);
     assert_eq!(told(), (2, 2, 1));
     assert!(since() > first);
+}
+
+/// A data base that only a rejected configuration names is nobody's, and what was wrong may be
+/// its table.
+#[test]
+fn a_data_base_of_a_rejected_reload_is_forgotten() {
+    let server = start(&format!("{STRICT}{ADMIN}"));
+    let ready = || request(server.admin_address(), "GET", "/readyz", &[], b"").status;
+    let phones = |url: &str| {
+        format!(
+            "{STRICT}{ADMIN}[database.shared]\nurl = \"{url}\"\n[sink.a_phones]\ntype = \"webhook\"\ntarget = \"relay\"\ndatabase = \"shared\"\n"
+        )
+    };
+    let down = format!("mysql://user:pass@127.0.0.1:{}/db", quiet_port());
+    let log = reload(&server, &format!("{}{UNBUILDABLE}", phones(&down)));
+    assert!(log.contains("the one before stays"), "{log}");
+    assert_eq!(ready(), 200);
+    let log = reload(&server, &phones("sqlite::memory:"));
+    assert!(log.contains("The configuration is in force"), "{log}");
+    assert_eq!(ready(), 200, "the other data base is asked");
+}
+
+#[test]
+fn a_plugin_that_is_not_ready_in_time_leaves_everything_as_it_was() {
+    let mut server = start(STRICT);
+    let mut client = Ws::open(server.address);
+    client.subscribe("t");
+    // Nobody ever reads it, so that it never opens.
+    let pipe = server.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let log = reload(&server, &format!("{STRICT}ack = true\n[sink.log]\npath = \"pipe\"\n"));
+    assert!(log.contains("the new plugins are not ready after 10s"), "{log}");
+    assert_eq!(publish(&server, Keys::server(), "as before"), one());
+    assert_eq!(client.next_text(), "as before");
+    // The next one is not held up by it, and neither is the end.
+    let log = reload(&server, STRICT);
+    assert!(log.contains("The configuration is in force"), "{log}");
+    assert!(server.stop().success());
 }
 
 #[test]

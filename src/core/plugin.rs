@@ -335,6 +335,13 @@ impl Jobs {
         self.tracker.wait().await;
     }
 
+    /// Stops and waits, for tests of plugins.
+    #[cfg(test)]
+    pub(crate) async fn end(&self) {
+        self.stop();
+        self.ended().await;
+    }
+
     /// How many tasks are running.
     pub(super) fn running(&self) -> usize {
         self.tracker.len()

@@ -11,7 +11,7 @@ pub enum Lost {
     QueueFull,
     /// The message waited in its full queue, and newer ones took its place.
     Evicted,
-    /// It was ending already when the message came.
+    /// It was ending already when the message came, or for too long while it waited.
     Closed,
     /// It ended before what waited for it was written.
     Disconnected,

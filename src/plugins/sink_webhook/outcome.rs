@@ -99,7 +99,7 @@ impl Outcomes {
         info!(sink = self.name, dropped, "The queue has room again");
     }
 
-    /// A message came when the server had begun to stop.
+    /// A message came when the sink had been told to end.
     pub(super) fn too_late(&self) {
         self.messages.dropped(Lost::Closed, 1);
     }
@@ -111,6 +111,12 @@ impl Outcomes {
         } else {
             self.messages.dropped(Lost::Failed, 1);
         }
+        self.messages.left(1, bytes);
+    }
+
+    /// A message of so many bytes waited for longer than a sink that has to end may take.
+    pub(super) fn given_up(&self, bytes: usize) {
+        self.too_late();
         self.messages.left(1, bytes);
     }
 

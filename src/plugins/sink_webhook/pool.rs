@@ -4,6 +4,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
@@ -14,6 +15,11 @@ use crate::core::admission::Admission;
 use crate::core::message::{Message, Topic};
 use crate::core::plugin::Jobs;
 use crate::core::sink::{Delivery, Receipt, Sink};
+
+/// How long a sink may send what waits when it has been told to stop. A stop of the server is
+/// over before (`server.shutdown_timeout`, an hour at most); this is for one that a reload
+/// replaced, perhaps since its receiver is gone for good.
+const LAST_WORDS: Duration = Duration::from_hours(1);
 
 /// What messages are sent to.
 pub(super) trait Target: Send + Sync + 'static {
@@ -65,6 +71,10 @@ impl<T: Target> Pool<T> {
 async fn work<T: Target>(report: Arc<Report<T>>) {
     let shared = &report.0;
     while let Some((item, bytes)) = shared.queue.take().await {
+        if shared.queue.closed_for().is_some_and(|time| time > LAST_WORDS) {
+            shared.outcomes.given_up(bytes);
+            continue;
+        }
         shared.taken.fetch_add(1, Ordering::Relaxed);
         // A fault in here costs this message, and no worker.
         let delivered = AssertUnwindSafe(shared.target.deliver(item, &shared.outcomes));
@@ -107,8 +117,93 @@ impl<T: Target> Drop for Report<T> {
     fn drop(&mut self) {
         let Shared { queue, taken, outcomes, .. } = &*self.0;
         // A server that never ran has nothing to tell.
-        if queue.is_closed() {
+        if queue.closed_for().is_some() {
             outcomes.report(queue.len() + taken.load(Ordering::Relaxed));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::core::message::{Audience, Frame};
+    use crate::core::metrics::{Lost, Metrics};
+
+    /// A receiver that needs so long for each message, and does not bear one of them.
+    struct Receiver(Duration);
+
+    impl Target for Receiver {
+        type Item = Frame;
+
+        fn item(&self, message: &Message) -> Option<(Frame, usize)> {
+            Some((message.frame.clone(), message.frame.as_bytes().len()))
+        }
+
+        async fn deliver(&self, item: Frame, _: &Outcomes) -> bool {
+            assert_ne!(item.as_str(), "unbearable");
+            sleep(self.0).await;
+            true
+        }
+    }
+
+    fn start(needs: Duration, jobs: &Jobs) -> (Pool<Receiver>, Metrics) {
+        let config = Config { concurrency: 1, ..Config::default() };
+        let metrics = Metrics::default();
+        let outcomes = Arc::new(Outcomes::new("hook", &metrics));
+        (Pool::start(Receiver(needs), &config, outcomes, jobs), metrics)
+    }
+
+    /// Messages that were delivered, failed, came or stayed too late, and still wait.
+    fn books(metrics: &Metrics) -> [u64; 4] {
+        let (text, sink) = (metrics.text(), metrics.sink("hook"));
+        let told = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|value| value.trim().parse().ok()).unwrap()
+        };
+        [
+            told("pushmux_sink_delivered_total{sink=\"hook\"}"),
+            sink.lost(Lost::Failed),
+            sink.lost(Lost::Closed),
+            told("pushmux_sink_waiting_messages{sink=\"hook\"}"),
+        ]
+    }
+
+    async fn offer(pool: &Pool<Receiver>, text: &'static str) {
+        let message = Message {
+            id: 1,
+            topic: Topic::new("test", "t"),
+            audience: Audience::Everyone,
+            frame: text.into(),
+            data: serde_json::Value::Null,
+        };
+        let receipt = pool.deliver(&Arc::new(message), &Admission::default());
+        assert_eq!(receipt.settled().await, Delivery { accepted: 1, dropped: 0 });
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_its_message_and_no_worker() {
+        let jobs = Jobs::default();
+        let (pool, metrics) = start(Duration::ZERO, &jobs);
+        for text in ["unbearable", "fine", "unbearable", "unbearable", "fine"] {
+            offer(&pool, text).await;
+        }
+        jobs.end().await;
+        assert_eq!(books(&metrics), [2, 3, 0, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_was_replaced_gives_up_after_an_hour() {
+        let jobs = Jobs::default();
+        let (pool, metrics) = start(Duration::from_mins(1), &jobs);
+        for _ in 0..1000 {
+            offer(&pool, "text").await;
+        }
+        let start = Instant::now();
+        jobs.end().await;
+        // The message that was under way then is the last one.
+        assert_eq!(start.elapsed().as_secs(), 61 * 60);
+        assert_eq!(books(&metrics), [61, 0, 939, 0]);
     }
 }

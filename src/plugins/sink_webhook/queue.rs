@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// First in, first out. Never waits to put something in.
 pub(super) struct Queue<T> {
@@ -19,7 +21,8 @@ struct Waiting<T> {
     bytes: usize,
     /// Something was refused since the queue was last half empty.
     overflowing: bool,
-    closed: bool,
+    /// Since when nothing more is taken.
+    closed: Option<Instant>,
 }
 
 /// What became of an item.
@@ -43,7 +46,7 @@ pub(super) enum Bound {
 impl<T> Queue<T> {
     pub(super) fn new(most_messages: usize, most_bytes: usize) -> Self {
         let waiting =
-            Waiting { items: VecDeque::new(), bytes: 0, overflowing: false, closed: false };
+            Waiting { items: VecDeque::new(), bytes: 0, overflowing: false, closed: None };
         Self { waiting: Mutex::new(waiting), ready: Notify::new(), most_messages, most_bytes }
     }
 
@@ -51,7 +54,7 @@ impl<T> Queue<T> {
     /// alone: otherwise it could never be delivered.
     pub(super) fn offer(&self, item: T, bytes: usize) -> Offer {
         let mut waiting = self.waiting.lock();
-        if waiting.closed {
+        if waiting.closed.is_some() {
             return Offer::Closed;
         }
         let more = waiting.bytes.saturating_add(bytes);
@@ -92,7 +95,7 @@ impl<T> Queue<T> {
                     waiting.bytes -= bytes;
                     return Some((item, bytes));
                 }
-                if waiting.closed {
+                if waiting.closed.is_some() {
                     return None;
                 }
             }
@@ -102,12 +105,13 @@ impl<T> Queue<T> {
 
     /// Takes nothing any more; what waits can still be taken.
     pub(super) fn close(&self) {
-        self.waiting.lock().closed = true;
+        self.waiting.lock().closed.get_or_insert_with(Instant::now);
         self.ready.notify_waiters();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.waiting.lock().closed
+    /// How long ago it was closed, if it was.
+    pub(super) fn closed_for(&self) -> Option<Duration> {
+        self.waiting.lock().closed.map(|since| since.elapsed())
     }
 
     pub(super) fn len(&self) -> usize {
