@@ -276,6 +276,25 @@ fn any_key_can_be_set_by_a_variable_and_what_is_set_for_nothing_is_said() {
     );
 }
 
+#[test]
+fn an_address_where_nothing_is_served_is_told() {
+    let own = "[protocol.notiflux]\nlisten = \"127.0.0.1:0\"\n";
+    let server = "[server]\nhost = \"127.0.0.1\"\n";
+    let told = |more: &str| {
+        let config = format!("profile = \"notiflux\"\n{own}{more}{server}");
+        show(Builder::notiflux().env("PORT", "8081").file("config.toml", &config))
+    };
+    let shown = told("");
+    for note in [
+        "# note: environment variable PORT (server.port) is ignored: each protocol has its own `listen`",
+        "# note: ./config.toml:5 (server.host) is ignored: each protocol has its own `listen`",
+    ] {
+        assert!(shown.contains(note), "{note}\nis not in\n{shown}");
+    }
+    let shown = told("[protocol.second]\ntype = \"notiflux\"\npath_prefix = \"/b\"\n");
+    assert!(!shown.contains("is ignored"), "{shown}");
+}
+
 /// The example with every key switched on.
 fn example(all: bool) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config.example.toml");

@@ -163,15 +163,29 @@ impl Layers {
             figment = figment.merge(Layer { name, values });
         }
         let values = figment.extract::<Dict>().unwrap_or_default();
-        Self {
-            figment,
-            values,
-            file,
-            settings,
-            profile: profile.map(|(profile, why)| (profile.name.to_owned(), why)),
-            notes,
-            faults,
+        let profile = profile.map(|(profile, why)| (profile.name.to_owned(), why));
+        let mut layers = Self { figment, values, file, settings, profile, notes, faults };
+        layers.notes.extend(layers.unused_address());
+        layers
+    }
+
+    /// What somebody said about the port of `[server]` when no protocol is served there.
+    fn unused_address(&self) -> Vec<String> {
+        let has_own = |protocol: &Value| {
+            let listen = protocol.find_ref("listen").and_then(Value::as_str);
+            listen.is_some_and(|listen| !listen.is_empty())
+        };
+        let Some(Value::Dict(_, protocols)) = self.values.get("protocol") else { return vec![] };
+        if protocols.is_empty() || !protocols.values().all(has_own) {
+            return vec![];
         }
+        let said = |key: &&str| {
+            let (name, line) = self.origin(key)?;
+            let place = place(&name, line);
+            let note = format!("{place} ({key}) is ignored: each protocol has its own `listen`");
+            (!name.starts_with("profile ")).then_some(note)
+        };
+        ["server.host", "server.port"].iter().filter_map(said).collect()
     }
 
     /// The file that was read, if any.
@@ -235,7 +249,7 @@ impl Layers {
     pub fn shadowed(&self) -> Vec<String> {
         let sentence = |setting: &Setting| {
             let (name, line) = self.origin(&setting.key)?;
-            let place = line.map_or_else(|| name.clone(), |line| format!("{name}:{line}"));
+            let place = place(&name, line);
             let (variable, key) = (&setting.variable, &setting.key);
             let overridden = name != setting.origin();
             overridden.then(|| {
@@ -244,6 +258,11 @@ impl Layers {
         };
         self.settings.iter().filter_map(sentence).collect()
     }
+}
+
+/// As editors understand it.
+fn place(name: &str, line: Option<usize>) -> String {
+    line.map_or_else(|| name.to_owned(), |line| format!("{name}:{line}"))
 }
 
 fn read_file(named: Option<&Path>, faults: &mut Vec<Fault>) -> Option<(String, File)> {
