@@ -34,6 +34,9 @@ pub struct Server {
     unread: Option<ChildStderr>,
 }
 
+/// The file for the counters of a server that is built with them.
+const PROFILE: &str = "LLVM_PROFILE_FILE";
+
 impl Builder {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -91,6 +94,8 @@ impl Builder {
         let mut words = shell.iter().chain(&self.under).chain([&binary]).chain(&self.args);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).env_clear().envs(self.env.iter().cloned()).current_dir(self.dir.path());
+        // Where it is measured what the tests reach.
+        command.envs(std::env::var_os(PROFILE).map(|file| (PROFILE, file)));
         let stdin = match &self.socket {
             None => Stdio::null(),
             Some(socket) => socket.try_clone().unwrap().into(),
