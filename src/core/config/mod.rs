@@ -8,6 +8,7 @@
 
 pub mod duration;
 pub mod env;
+mod extract;
 mod fault;
 mod file;
 mod listen;
@@ -307,7 +308,7 @@ fn name_profile(
                 key: "profile".into(),
                 message: format!(
                     "found {}, expected a string",
-                    section::actual(&other.to_actual())
+                    extract::actual(&other.to_actual())
                 ),
             });
             None
