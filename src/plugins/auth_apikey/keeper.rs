@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::keyring::KeyRing;
@@ -29,6 +29,10 @@ use crate::core::plugin::Jobs;
 
 /// How long a client waits for a reading before the keys last read must do.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Time from the beginning of a reading to that of the next. Of those who come together the
+/// first one waits for its own reading alone, and all others share the next.
+const GAP: Duration = Duration::from_millis(20);
 
 /// Time from a failure to the next try: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
@@ -177,6 +181,7 @@ impl<S: ReadKeys> Reader<S> {
     async fn run(mut self) {
         loop {
             let began = self.read().await;
+            sleep_until(began + GAP).await;
             // Clients that came since then may need another reading, but only one.
             if self.wishes.wait_for(|wanted| *wanted > began).await.is_err() {
                 return;

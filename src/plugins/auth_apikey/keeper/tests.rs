@@ -134,6 +134,27 @@ async fn a_crowd_shares_readings() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_of_a_wave_do_not_have_a_reading_each() {
+    let stub = Stub::new();
+    let keeper = stub.keeper();
+    assert_eq!(ask(&keeper, "old").await, "yes");
+    sleep(Duration::from_secs(5)).await;
+    stub.reads();
+    // As many as may have one, as fast as browsers come back after a restart.
+    for _ in 0..20 {
+        let keeper = keeper.clone();
+        tokio::spawn(async move { assert_eq!(ask(&keeper, "old").await, "yes") });
+        sleep(Duration::from_millis(1)).await;
+    }
+    stub.change("new");
+    assert_eq!(ask(&keeper, "old").await, "yes", "one more than may have one");
+    sleep(Duration::from_millis(100)).await;
+    assert!((2..=3).contains(&stub.reads()));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(ask(&keeper, "old").await, "no");
+}
+
+#[tokio::test(start_paused = true)]
 async fn guessing_costs_one_reading_a_second_and_never_lets_an_old_key_live_longer() {
     let stub = Stub::new();
     let keeper = stub.keeper();
