@@ -1,12 +1,12 @@
 //! `pushmux bench` against pushmux, and against a server that makes mistakes.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
 use crate::support::oitc;
-use crate::support::server::{Builder, Server};
+use crate::support::server::{Builder, Server, program};
 use crate::support::stub::{Mistake, PAUSE, Stub};
 
 /// A run: what it printed, and its figures if it came so far.
@@ -39,10 +39,9 @@ impl Run {
 /// Runs `pushmux bench` in a folder; `key` is in the variable `BENCH_KEY`.
 fn bench(folder: &Path, args: &[&str], key: &str) -> Run {
     let json = folder.join("figures.json");
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_pushmux"))
+    let Output { status, stdout, stderr } = program()
         .arg("bench")
         .args(args)
-        .env_clear()
         .env("BENCH_KEY", key)
         .current_dir(folder)
         .output()
@@ -60,12 +59,7 @@ fn bench(folder: &Path, args: &[&str], key: &str) -> Run {
 /// A notiflux server whose private key is in its folder.
 fn notiflux(strict: &str) -> Server {
     let builder = Builder::new();
-    let keygen = Command::new(env!("CARGO_BIN_EXE_pushmux"))
-        .args(["token", "keygen"])
-        .env_clear()
-        .current_dir(builder.path())
-        .output()
-        .unwrap();
+    let keygen = program().args(["token", "keygen"]).current_dir(builder.path()).output().unwrap();
     let line = String::from_utf8(keygen.stdout).unwrap();
     let key = line.trim().strip_prefix("JWT_PUBLIC_KEY_B64=").unwrap();
     builder
@@ -135,8 +129,8 @@ fn tokens_come_from_files_and_variables_and_are_not_printed() {
     let server = notiflux("false");
     let sign = |scope| {
         let args = ["token", "sign", "--scope", scope, "--topic", "bench"];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pushmux"));
-        let output = command.args(args).env_clear().current_dir(server.path()).output().unwrap();
+        let mut command = program();
+        let output = command.args(args).current_dir(server.path()).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     std::fs::write(server.path().join("subscribe.token"), sign("subscribe")).unwrap();

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::json;
 
 use crate::support::http::post_json;
-use crate::support::server::Builder;
+use crate::support::server::{Builder, program};
 use crate::support::ws::Ws;
 
 fn stdout(output: &Output) -> String {
@@ -19,12 +19,7 @@ fn stderr(output: &Output) -> String {
 
 /// Runs pushmux in a folder and expects success.
 fn run(folder: &std::path::Path, args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_pushmux"))
-        .args(args)
-        .current_dir(folder)
-        .env_clear()
-        .output()
-        .unwrap();
+    let output = program().args(args).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{args:?}: {}", stderr(&output));
     stdout(&output)
 }
@@ -59,10 +54,7 @@ fn keygen_and_sign_are_all_it_takes() {
     round_trip(folder.path(), base64, "private.pem");
     // A second run must not take the key away from a running system.
     let before = std::fs::read(folder.path().join("private.pem")).unwrap();
-    let again = Command::new(env!("CARGO_BIN_EXE_pushmux"))
-        .args(["token", "keygen"])
-        .current_dir(folder.path())
-        .output();
+    let again = program().args(["token", "keygen"]).current_dir(folder.path()).output();
     let again = again.unwrap();
     assert_eq!(again.status.code(), Some(2));
     assert!(stderr(&again).contains("exists already"));

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStringExt as _;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::support::DEADLINE;
 use crate::support::http::{Answer, parse_head, read_head};
+use crate::support::server::{BINARY, program, program_at};
 
 /// A server for one request: it reads it whole, sends `answer` as it is and closes.
 struct Stub {
@@ -58,8 +59,8 @@ impl Stub {
 
 /// Runs `pushmux send` with nothing in its environment but the server's address.
 fn send<S: AsRef<OsStr>>(server: &str, args: &[S]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pushmux"));
-    command.arg("send").args(args).env_clear();
+    let mut command = program();
+    command.arg("send").args(args);
     command.env("OITC_ADDRESS", server).output().unwrap()
 }
 
@@ -197,8 +198,8 @@ fn the_address_may_be_ipv6_or_nonsense() {
 #[test]
 fn proxies_in_the_environment_are_not_asked() {
     let stub = stub(OK);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pushmux"));
-    command.args(["send", "-user-id", "1"]).env_clear();
+    let mut command = program();
+    command.args(["send", "-user-id", "1"]);
     for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
         command.env(name, "http://127.0.0.1:9");
     }
@@ -238,9 +239,9 @@ fn wrong_usage_is_told_as_by_the_original() {
 fn under_the_originals_name_it_is_the_original() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("send_push_notification");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pushmux"), &link).unwrap();
+    std::os::unix::fs::symlink(BINARY, &link).unwrap();
     let run = |server: &str, args: &[&str]| {
-        Command::new(&link).args(args).env_clear().env("OITC_ADDRESS", server).output().unwrap()
+        program_at(&link).args(args).env("OITC_ADDRESS", server).output().unwrap()
     };
     let stub = stub(OK);
     let output = run(&stub.address.to_string(), &["-t", "Service", "-user-id", "0x10"]);
@@ -257,8 +258,8 @@ fn under_the_originals_name_it_is_the_original() {
 #[test]
 fn clap_knows_the_command_too() {
     let run = |args: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pushmux"));
-        let output = command.args(args).env_clear().output().unwrap();
+        let mut command = program();
+        let output = command.args(args).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(text).unwrap())
     };

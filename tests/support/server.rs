@@ -1,5 +1,6 @@
 //! The real binary in a folder and an environment of its own.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -34,8 +35,22 @@ pub struct Server {
     unread: Option<ChildStderr>,
 }
 
-/// The file for the counters of a server that is built with them.
-const PROFILE: &str = "LLVM_PROFILE_FILE";
+/// The real thing.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_pushmux");
+
+/// `pushmux` with nothing in its environment.
+pub fn program() -> Command {
+    program_at(BINARY)
+}
+
+/// The same under another name, or by way of another program.
+pub fn program_at(path: impl AsRef<OsStr>) -> Command {
+    // Where it is measured what the tests reach, each process writes down what it did.
+    const COUNTERS: &str = "LLVM_PROFILE_FILE";
+    let mut command = Command::new(path);
+    command.env_clear().envs(std::env::var_os(COUNTERS).map(|file| (COUNTERS, file)));
+    command
+}
 
 impl Builder {
     pub fn new() -> Self {
@@ -90,12 +105,10 @@ impl Builder {
         let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null";
         let shell = ["/bin/sh", "-c", script].map(String::from);
         let shell = if self.socket.is_some() { &shell[..] } else { &[] };
-        let binary = env!("CARGO_BIN_EXE_pushmux").to_owned();
+        let binary = BINARY.to_owned();
         let mut words = shell.iter().chain(&self.under).chain([&binary]).chain(&self.args);
-        let mut command = Command::new(words.next().unwrap());
-        command.args(words).env_clear().envs(self.env.iter().cloned()).current_dir(self.dir.path());
-        // Where it is measured what the tests reach.
-        command.envs(std::env::var_os(PROFILE).map(|file| (PROFILE, file)));
+        let mut command = program_at(words.next().unwrap());
+        command.args(words).envs(self.env.iter().cloned()).current_dir(self.dir.path());
         let stdin = match &self.socket {
             None => Stdio::null(),
             Some(socket) => socket.try_clone().unwrap().into(),
