@@ -276,6 +276,20 @@ fn any_key_can_be_set_by_a_variable_and_what_is_set_for_nothing_is_said() {
     );
 }
 
+/// Perhaps it is the name of another program; nobody is refused for it.
+#[test]
+fn a_level_with_a_mistake_is_told() {
+    let level = |level: &str| show(Builder::notiflux().env("RUST_LOG", level));
+    for odd in ["inof", "info,debgu", "info;debug"] {
+        let word = odd.rsplit(',').next().unwrap();
+        let note = format!("environment variable RUST_LOG (log.level): `{word}` is no level");
+        assert!(level(odd).contains(&note), "{odd}: {}", level(odd));
+    }
+    for good in ["info", "", "WARN", "pushmux", "info,hyper=debug", "a::b,off", "pushmux=trace,"] {
+        assert!(!level(good).contains("is no level"), "{good}: {}", level(good));
+    }
+}
+
 #[test]
 fn an_address_where_nothing_is_served_is_told() {
     let own = "[protocol.notiflux]\nlisten = \"127.0.0.1:0\"\n";

@@ -71,6 +71,16 @@ impl Pattern {
         }
     }
 
+    /// Whether the pattern covers any topic that the protocol instance `instance` can have.
+    #[must_use]
+    pub fn reaches(&self, instance: &str) -> bool {
+        let root = format!("{instance}/");
+        match self {
+            Self::Exact(exact) => exact.starts_with(&root),
+            Self::Prefix(prefix) => prefix.starts_with(&root) || root.starts_with(prefix.as_str()),
+        }
+    }
+
     /// Whether the pattern covers `topic`.
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
@@ -184,6 +194,18 @@ mod tests {
             ("oitc/*", false),
         ] {
             assert_eq!(Pattern::parse(pattern).unwrap().matches(&topic), expected, "{pattern}");
+        }
+        for (pattern, expected) in [
+            ("*", true),
+            ("not*", true),
+            ("notiflux/n*", true),
+            ("notiflux/x", true),
+            ("notiflux", false),
+            ("news", false),
+            ("news*", false),
+            ("notiflux2/*", false),
+        ] {
+            assert_eq!(Pattern::parse(pattern).unwrap().reaches("notiflux"), expected, "{pattern}");
         }
         assert!(Pattern::parse("").is_err());
         assert!(Pattern::parse("a*b").is_err());

@@ -278,6 +278,7 @@ fn name(entries: &[Entry], plugins: &[Plugin], names: &mut Names) {
         match plugin.map(|plugin| plugin.make) {
             Some(Make::Auth(_)) => names.auth.push(entry.name.clone()),
             Some(Make::Sink { live: true, .. }) => names.live_sinks.push(entry.name.clone()),
+            Some(Make::Protocol(_)) => names.protocols.push(entry.name.clone()),
             _ => {}
         }
     }
@@ -319,9 +320,13 @@ fn add(
             let texts: Vec<String> = draft.take("topics", vec!["*".to_owned()]);
             let mut patterns = Vec::new();
             for (index, text) in texts.iter().enumerate() {
+                let key = format!("topics.{index}");
                 match Pattern::parse(text) {
-                    Ok(pattern) => patterns.push(pattern),
-                    Err(message) => draft.check().fault(&format!("topics.{index}"), &message),
+                    Ok(pattern) => {
+                        draft.check().pattern(&key, text, &pattern);
+                        patterns.push(pattern);
+                    }
+                    Err(message) => draft.check().fault(&key, &message),
                 }
             }
             draft.effective.insert("topics".into(), texts.into());

@@ -8,6 +8,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::Fault;
 
+/// What the parser says of a word by its first letter.
+const GUESSES: [&str; 4] = [
+    "invalid float, expected `nan`",
+    "invalid float, expected `inf`",
+    "invalid boolean, expected `true`",
+    "invalid boolean, expected `false`",
+];
+
 /// A parsed file. Syntax errors do not stop the parser, so that everything wrong
 /// with a file can be told at once.
 #[derive(Debug, Default)]
@@ -30,6 +38,11 @@ impl File {
             key: String::new(),
             message: match (error.message(), error.span().and_then(|span| text.get(span))) {
                 ("duplicate key", Some(key)) => format!("duplicate key `{key}`"),
+                // How a bare `notiflux`, `info` or `text` begins.
+                (message, _) if GUESSES.contains(&message) => {
+                    "found a bare word, expected a number, true, false, or text in quotes"
+                        .to_owned()
+                }
                 (message, _) => message.to_owned(),
             },
         });

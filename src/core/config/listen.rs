@@ -20,6 +20,12 @@ impl Listen {
         Self { host: host.to_owned(), port }
     }
 
+    /// Whether `text` is the host of [`Self::new`].
+    pub(in crate::core) fn is_host(text: &str) -> bool {
+        let Self { host, .. } = Self::new(text, 0);
+        Self::parse(&format!("[{host}]:0")).is_some() || Self::parse(&format!("{host}:0")).is_some()
+    }
+
     /// Reads `host:port`. None when it is something else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -167,7 +167,17 @@ impl Layers {
         let profile = profile.map(|(profile, why)| (profile.name.to_owned(), why));
         let mut layers = Self { figment, values, file, settings, profile, notes, faults };
         layers.notes.extend(layers.unused_address());
+        layers.notes.extend(layers.odd_level());
         layers
+    }
+
+    fn odd_level(&self) -> Option<String> {
+        let word = Log::odd_word(find(&self.values, "log.level")?.as_str()?)?;
+        let (name, line) = self.origin("log.level")?;
+        let place = place(&name, line);
+        Some(format!(
+            "{place} (log.level): `{word}` is no level, so it is taken for a part of the program; levels are error, warn, info, debug, trace and off"
+        ))
     }
 
     /// What somebody said about the port of `[server]` when no protocol is served there.
@@ -180,13 +190,13 @@ impl Layers {
         if protocols.is_empty() || !protocols.values().all(has_own) {
             return vec![];
         }
-        let said = |key: &&str| {
+        let note = |key: &str| {
             let (name, line) = self.origin(key)?;
             let place = place(&name, line);
-            let note = format!("{place} ({key}) is ignored: each protocol has its own `listen`");
-            (!name.starts_with("profile ")).then_some(note)
+            Some(format!("{place} ({key}) is ignored: each protocol has its own `listen`"))
         };
-        ["server.host", "server.port"].iter().filter_map(said).collect()
+        let said = ["server.host", "server.port"].into_iter().filter(|key| self.is_said(key));
+        said.filter_map(note).collect()
     }
 
     /// The file that was read, if any.
@@ -231,11 +241,29 @@ impl Layers {
             let (name, file) = self.file.as_ref()?;
             Some((name.clone(), Some(file.line(key)?)))
         };
+        // What is within a value that was written as one, such as a table in a variable.
+        let around = || {
+            let mut key = key;
+            loop {
+                key = key.rsplit_once('.')?.0;
+                match find(&self.values, key) {
+                    Some(Value::Dict(..)) => return None,
+                    Some(_) => return self.origin(key),
+                    None => {}
+                }
+            }
+        };
         let (origin, line) = self
             .origin(key)
+            .or_else(around)
             .or_else(nearest)
             .map_or((None, None), |(name, line)| (Some(name), line));
         Fault { origin, line, key: key.to_owned(), message: message.into() }
+    }
+
+    /// Whether somebody set `key`, and not a profile alone.
+    pub(super) fn is_said(&self, key: &str) -> bool {
+        self.origin(key).is_some_and(|(name, _)| !name.starts_with("profile "))
     }
 
     /// Whether `key` was set by an environment variable or a flag, as text.

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::extract::{describe, extract, retype};
 use super::fault::Fault;
 use super::{Layers, Listen, join};
+use crate::core::message::Pattern;
 use crate::core::session::Rate;
 
 /// What is configured: the names a section may refer to.
@@ -24,6 +25,8 @@ pub struct Names {
     pub auth: Vec<String>,
     /// `[sink.<name>]` tables whose sink takes WebSocket clients.
     pub live_sinks: Vec<String>,
+    /// `[protocol.<name>]` tables.
+    pub protocols: Vec<String>,
     /// Where protocols without a `listen` of their own are served.
     pub shared: Listen,
     /// `server.shutdown_timeout` and `server.drain_spread`.
@@ -132,6 +135,12 @@ impl Check<'_> {
         self.fault_at(&join(self.path, key), message);
     }
 
+    /// Whether something is wrong with `key` of this table already.
+    pub fn has_fault(&self, key: &str) -> bool {
+        let key = join(self.path, key);
+        self.faults.iter().any(|fault| fault.key == key)
+    }
+
     /// Reports a fault of a key in another table, by its whole path.
     pub fn fault_at(&mut self, key: &str, message: &str) {
         // A value that already failed was replaced by its default: no second complaint.
@@ -186,6 +195,19 @@ impl Check<'_> {
         self.reference(key, name, "sink", &self.names.live_sinks);
     }
 
+    /// Some protocol must have topics that `pattern`, written as `text`, covers.
+    pub fn pattern(&mut self, key: &str, text: &str, pattern: &Pattern) {
+        let known = &self.names.protocols;
+        // Without any there is a fault already, which is the cause.
+        if !known.is_empty() && !known.iter().any(|protocol| pattern.reaches(protocol)) {
+            let roots: Vec<_> = known.iter().map(|protocol| format!("`{protocol}/`")).collect();
+            let roots = roots.join(", ");
+            let message =
+                format!("found {text:?}, which no topic matches: those here begin with {roots}");
+            self.fault(key, &message);
+        }
+    }
+
     /// `ping_interval` and `idle_timeout` of a protocol: who was not asked cannot answer.
     pub fn heartbeat(&mut self, ping_interval: Duration, idle_timeout: Duration) {
         let allowed = Duration::from_millis(100)..=Duration::from_hours(24);
@@ -203,9 +225,22 @@ impl Check<'_> {
         self.duration(key, value, Duration::ZERO..=Duration::from_mins(1));
         let (timeout, spread) = self.names.stop;
         // No time at all is the fault of those two.
-        if spread < timeout && value > timeout.saturating_sub(spread) {
-            let [found, spread, timeout] = [value, spread, timeout].map(humantime::format_duration);
-            self.fault(key, &format!("found {found}, expected less: after server.drain_spread ({spread}) it has to fit into server.shutdown_timeout ({timeout})"));
+        if spread >= timeout || value <= timeout.saturating_sub(spread) {
+            return;
+        }
+        let [found, spread, timeout] = [value, spread, timeout].map(humantime::format_duration);
+        let rest = format!(
+            "after server.drain_spread ({spread}) it has to fit into server.shutdown_timeout ({timeout})"
+        );
+        let own = join(self.path, key);
+        let of_server = ["server.drain_spread", "server.shutdown_timeout"];
+        // Where it is a default, one of these leaves it too little.
+        let other = of_server.into_iter().find(|key| self.layers.is_said(key));
+        match other.filter(|_| !self.layers.is_said(&own)) {
+            Some(other) => {
+                self.fault_at(other, &format!("leaves too little for {own} ({found}): {rest}"));
+            }
+            None => self.fault(key, &format!("found {found}, expected less: {rest}")),
         }
     }
 
@@ -268,8 +303,7 @@ impl Check<'_> {
 
     /// Whether nobody can say where this protocol will be.
     fn has_bad_listen(&self) -> bool {
-        let key = join(self.path, "listen");
-        self.faults.iter().any(|fault| fault.key == key)
+        self.has_fault("listen")
     }
 
     /// The variable that sets `key` of this table.

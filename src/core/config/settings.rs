@@ -94,6 +94,9 @@ impl Server {
     pub(in crate::core) fn check(&self, check: &mut Check<'_>) {
         if self.host.is_empty() {
             check.fault("host", "found an empty text, expected a name or an address");
+        } else if !Listen::is_host(&self.host) {
+            let found = &self.host;
+            check.fault("host", &format!("found {found:?}, expected a name or an address, such as \"127.0.0.1\", \"::\" or \"localhost\"; the port is a key of its own"));
         }
         // Below this hyper panics; above, one head could hold a megabyte per connection.
         check.range("max_head_bytes", self.max_head_bytes, 8 * 1024..=1024 * 1024);
@@ -221,23 +224,36 @@ impl Log {
     /// # Errors
     /// What is wrong with the directives.
     pub fn filter(&self) -> Result<tracing_subscriber::EnvFilter, String> {
-        let parts = || self.level.split(',').map(str::trim);
+        let parts = self.level.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parts: Vec<_> = parts.collect();
         let is_level = |part: &str| part.parse::<LevelFilter>().ok();
-        let directives = match is_level(self.level.trim()) {
+        let whole = if parts.is_empty() { "info".to_owned() } else { parts.join(",") };
+        let directives = match is_level(&whole) {
             Some(level) if level < LevelFilter::WARN => level.to_string(),
             Some(level) => format!("{LIBRARIES},pushmux={level}"),
             // Directives that say nothing of pushmux, such as those for the server it
             // replaces, must not silence it.
-            None if !parts()
+            None if !parts
+                .iter()
                 .any(|part| part.starts_with("pushmux") || is_level(part).is_some()) =>
             {
-                format!("{LIBRARIES},pushmux=info,{}", self.level)
+                format!("{LIBRARIES},pushmux=info,{whole}")
             }
-            None => self.level.clone(),
+            None => whole,
         };
         tracing_subscriber::EnvFilter::builder()
             .parse(directives)
             .map_err(|error| error.to_string())
+    }
+
+    /// A word among the directives that is perhaps a level with a mistake in it. No fault, since
+    /// it may be the name of another program: `RUST_LOG` is not ours alone.
+    pub(super) fn odd_word(level: &str) -> Option<&str> {
+        let mut parts = level.split(',').map(str::trim);
+        parts.find(|part| {
+            let is_plain = !part.is_empty() && !part.contains(['=', ':', '[']);
+            is_plain && *part != "pushmux" && part.parse::<LevelFilter>().is_err()
+        })
     }
 
     pub(in crate::core) fn check(&self, check: &mut Check<'_>) {

@@ -97,6 +97,8 @@ impl Config {
         ];
         let mut set = sources.iter().filter(|(_, set)| *set).map(|(key, _)| *key);
         match (set.next(), set.next()) {
+            // One that cannot be read is a fault of its own.
+            (None, _) if sources.iter().any(|(key, _)| check.has_fault(key)) => {}
             (None, _) => {
                 check.fault("database", "missing: expected one of `database`, `file` and `keys`");
             }
