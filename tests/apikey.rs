@@ -167,6 +167,7 @@ fn killed_mariadb_the_last_key_counts_and_all_is_well_when_it_is_back() {
     assert!(!client.drain().contains(&Frame::Eof), "who is in has stayed in");
     let log = server.log();
     assert_eq!(log.matches("Cannot read the keys").count(), 1, "{log}");
+    assert!(log.contains("nobody answers at its address, or all of max_connections"), "{log}");
 }
 
 #[test]

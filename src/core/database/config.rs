@@ -53,9 +53,11 @@ impl Config {
             if !["mysql://", "mariadb://", "sqlite:"].iter().any(|scheme| url.starts_with(scheme)) {
                 check.fault("url", "found no data base that is known here, expected mysql://user:password@host:port/database or sqlite:/path/to/file");
             }
-            if !url.starts_with("sqlite:") && reqwest::Url::parse(url).is_err() {
-                // Never quoted: it holds the password.
-                check.fault("url", "is no URL: in a user name or password `/`, `#`, `?`, `@`, `:` and `%` are written %2F, %23, %3F, %40, %3A and %25");
+            if !url.starts_with("sqlite:")
+                && let Err(error) = reqwest::Url::parse(url)
+            {
+                // Never quoted: it holds the password. What stands for a port may be a part of it.
+                check.fault("url", &format!("is no URL ({error}): in a user name or password `/`, `#`, `?`, `@`, `:` and `%` are written %2F, %23, %3F, %40, %3A and %25"));
             }
             if !self.setup.is_empty() && !self.is_in_memory() {
                 check.fault("setup", "found statements, expected none: they make a data base that ends with the process (url = \"sqlite::memory:\")");

@@ -16,7 +16,8 @@ use std::time::Duration;
 use sea_orm::sqlx::mysql::MySqlSslMode;
 use sea_orm::sqlx::{Connection as _, Error as SqlxError};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, DatabaseConnection, DbErr, FromQueryResult, Statement, Value,
+    ConnAcquireErr, ConnectOptions, ConnectionTrait, DatabaseConnection, DbErr, FromQueryResult,
+    Statement, Value,
 };
 use tokio::sync::OnceCell;
 use tracing::info;
@@ -56,7 +57,12 @@ pub enum DatabaseError {
     /// No answer within the data base's `timeout`.
     #[error("no answer from the data base within {0:?}")]
     TimedOut(Duration),
-    /// Refused, or no connection.
+    /// No connection within the data base's `timeout`: none can be made, or all are in use.
+    #[error(
+        "no connection within {0:?}: nobody answers at its address, or all of max_connections ({1}) are in use"
+    )]
+    NoConnection(Duration, u32),
+    /// Refused.
     #[error("the data base failed")]
     Failed(#[from] DbErr),
 }
@@ -176,7 +182,13 @@ impl Database {
             Ok(Err(_)) => failed.inc(),
             Err(_) => timed_out.inc(),
         };
-        Ok(done.map_err(|_| DatabaseError::TimedOut(limit))??)
+        let done = done.map_err(|_| DatabaseError::TimedOut(limit))?;
+        done.map_err(|error| match error {
+            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => {
+                DatabaseError::NoConnection(limit, self.inner.max_connections)
+            }
+            error => error.into(),
+        })
     }
 
     async fn prepare(
