@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::http::{connect, parse_head, post_json, read_head};
-use crate::support::server::{Builder, Server};
+use crate::support::server::{Builder, Server, collect, program};
 use crate::support::token::Keys;
 use crate::support::ws::{Frame, Ws};
 use crate::support::{DEADLINE, Raise, eventually, quiet_port};
@@ -66,6 +67,32 @@ fn systemd_hears_when_a_reload_begins_and_ends() {
     let age = now - since.parse::<i64>().unwrap();
     assert!((0..10_000_000).contains(&age), "{age}");
     assert_eq!(systemd.heard(), "READY=1\n");
+}
+
+/// SIGTERM among the signals that Linux says a process catches.
+const TERMINATE: u64 = 1 << 14;
+
+/// Whoever stops a service that still waits for something has no failed service then.
+#[test]
+fn a_stop_in_the_middle_of_a_start_is_a_clean_one() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody ever reads it, so that it never opens.
+    let made = Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
+    assert!(made.success());
+    let config = "profile = \"notiflux\"\n[auth.jwt]\ngenerate = true\n[server]\nport = 0\n[sink.log]\npath = \"pipe\"\n";
+    std::fs::write(folder.path().join("config.toml"), config).unwrap();
+    let mut child = program().current_dir(folder.path()).stderr(Stdio::piped()).spawn().unwrap();
+    let log = collect(child.stderr.take().unwrap());
+    let pid = child.id().to_string();
+    eventually("it listens to signals", || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & TERMINATE != 0
+    });
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    eventually("it has ended", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", log.lock().unwrap());
+    assert!(log.lock().unwrap().contains("Stopped before everything was ready"));
 }
 
 /// What units with `WatchdogSec=` want to hear, again and again.

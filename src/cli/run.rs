@@ -48,7 +48,10 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
         .build()
         .map_err(Failure::failed)?;
     let inherited = inherited.map_err(Failure::misused)?;
-    let done = runtime.block_on(serve(plan, inherited, common, &filter, lost_lines));
+    let mut common = common.clone();
+    // A reload reads the file of the start: one that has gone is no wish to go on without.
+    common.config = layers.file_name().map(Into::into);
+    let done = runtime.block_on(serve(plan, inherited, &common, &filter, lost_lines));
     runtime.shutdown_timeout(LAST_WAIT);
     done
 }
@@ -75,7 +78,8 @@ async fn serve(
     let built = tokio::select! {
         built = Server::build(plan, inherited) => built,
         () = next(&mut terminate, &mut interrupt) => {
-            return Err(Failure::failed("stopped by a signal before everything was ready"));
+            info!("Stopped before everything was ready");
+            return Ok(());
         }
     };
     let server = built.map_err(|error| match error {
