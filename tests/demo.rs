@@ -85,6 +85,7 @@ fn a_phone_gets_what_the_relay_posts_as_long_as_it_is_held() {
     assert_eq!(said, expected);
     // A second one gets it as well, and keeps the relay on when the first one goes.
     let mut second = Ws::open_path(server.address, "/demo/phone");
+    second.settle();
     drop(phone);
     assert_eq!(post(server.address, &known, odd.clone()).status, 200);
     assert!(second.next_text().contains("Lager"));

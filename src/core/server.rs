@@ -300,7 +300,10 @@ impl Server {
         let ended = drained.await.is_ok();
         let cut_off = requests.running() + connections.running() + jobs.running();
         if cut_off > 0 {
-            warn!(tasks = cut_off, "Cut off what had not ended within server.shutdown_timeout");
+            warn!(
+                tasks = cut_off,
+                "Cut off what had not ended within its part of server.shutdown_timeout"
+            );
         }
         ended && cut_off == 0
     }
