@@ -305,6 +305,10 @@ fn an_address_where_nothing_is_served_is_told() {
     ] {
         assert!(shown.contains(note), "{note}\nis not in\n{shown}");
     }
+    // Nor is it a fault there, whatever it says.
+    let config = format!("profile = \"notiflux\"\n{own}");
+    let foreign = Builder::notiflux().env("HOST", "https://example.org");
+    assert_eq!(check(foreign.file("config.toml", &config)).0, Some(0));
     let shown = told("[protocol.second]\ntype = \"notiflux\"\npath_prefix = \"/b\"\n");
     assert!(!shown.contains("is ignored"), "{shown}");
 }

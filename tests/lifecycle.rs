@@ -2,7 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,8 +70,18 @@ fn systemd_hears_when_a_reload_begins_and_ends() {
     assert_eq!(systemd.heard(), "READY=1\n");
 }
 
-/// SIGTERM among the signals that Linux says a process catches.
-const TERMINATE: u64 = 1 << 14;
+/// SIGINT among the signals that Linux says a process catches: the one that is prepared for last.
+const INTERRUPT: u64 = 1 << 1;
+
+/// Would wait for its pipe for ever if a test fails.
+struct KilledAtLast(Child);
+
+impl Drop for KilledAtLast {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// Whoever stops a service that still waits for something has no failed service then.
 #[test]
@@ -81,17 +92,19 @@ fn a_stop_in_the_middle_of_a_start_is_a_clean_one() {
     assert!(made.success());
     let config = "profile = \"notiflux\"\n[auth.jwt]\ngenerate = true\n[server]\nport = 0\n[sink.log]\npath = \"pipe\"\n";
     std::fs::write(folder.path().join("config.toml"), config).unwrap();
-    let mut child = program().current_dir(folder.path()).stderr(Stdio::piped()).spawn().unwrap();
-    let log = collect(child.stderr.take().unwrap());
-    let pid = child.id().to_string();
+    let child = program().current_dir(folder.path()).stderr(Stdio::piped()).spawn();
+    let mut child = KilledAtLast(child.unwrap());
+    let log = collect(child.0.stderr.take().unwrap());
+    let pid = child.0.id().to_string();
     eventually("it listens to signals", || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-        u64::from_str_radix(caught.trim(), 16).unwrap() & TERMINATE != 0
+        u64::from_str_radix(caught.trim(), 16).unwrap() & INTERRUPT != 0
     });
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    eventually("it has ended", || child.try_wait().unwrap().is_some());
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", log.lock().unwrap());
+    eventually("it has ended", || child.0.try_wait().unwrap().is_some());
+    eventually("its last words are read", || Arc::strong_count(&log) == 1);
+    assert_eq!(child.0.wait().unwrap().code(), Some(0), "{}", log.lock().unwrap());
     assert!(log.lock().unwrap().contains("Stopped before everything was ready"));
 }
 

@@ -167,6 +167,14 @@ fn a_file_that_has_gone_is_no_configuration() {
     assert!(hang_up(&server).contains("The configuration is in force"));
 }
 
+#[test]
+fn a_file_that_came_later_must_stay_as_well() {
+    let server = Builder::notiflux().start();
+    assert!(reload(&server, STRICT).contains("The configuration is in force"));
+    fs::remove_file(server.path().join("config.toml")).unwrap();
+    assert!(hang_up(&server).contains("the one before stays in force"));
+}
+
 /// A data base that only a rejected configuration names is nobody's, and what was wrong may be
 /// its table.
 #[test]
@@ -180,7 +188,7 @@ fn a_data_base_of_a_rejected_reload_is_forgotten() {
     };
     let down = format!("mysql://user:pass@127.0.0.1:{}/db", quiet_port());
     let log = reload(&server, &format!("{}{UNBUILDABLE}", phones(&down)));
-    assert!(log.contains("the one before stays"), "{log}");
+    assert!(log.contains("the one before stays error=\"sink.log: "), "{log}");
     eventually("nobody waits for it", || ready() == 200);
     let log = reload(&server, &phones("sqlite::memory:"));
     assert!(log.contains("The configuration is in force"), "{log}");

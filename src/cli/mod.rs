@@ -175,6 +175,15 @@ impl Common {
         }
     }
 
+    /// The same, for later: with the file that was found, if one was. One that has gone by then
+    /// is no wish to go on without it.
+    fn with_file_of(mut self, layers: &Layers) -> Self {
+        if self.config.is_none() {
+            self.config = layers.file_name().map(Into::into);
+        }
+        self
+    }
+
     /// The configuration's layers, with `file` instead of `--config` if there is one.
     fn layers(&self, file: Option<&PathBuf>) -> Layers {
         let mut flags = Vec::new();

@@ -24,25 +24,29 @@ pub(super) fn layer(
 }
 
 /// Reads file and environment again and puts in force what it can. With any fault everything
-/// stays as it is, and the log says what is wrong. Either is counted.
+/// stays as it is, and the log says what is wrong. Either is counted. Returns what the next
+/// reload has to be given.
 pub(super) async fn reload(
-    common: &Common,
+    mut common: Common,
     reloader: &Reloader,
     filter: &Filter,
     reloads: &Reloads,
-) {
+) -> Common {
     info!("Reloading the configuration");
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell_systemd(&[NotifyState::Reloading, now]),
         Err(error) => warn!(%error, "Cannot read the clock"),
     }
     if let Some((layers, plan)) = read(common.clone()).await {
-        put_in_force(&layers, plan, reloader, filter, reloads).await;
+        if put_in_force(&layers, plan, reloader, filter, reloads).await {
+            common = common.with_file_of(&layers);
+        }
     } else {
         reloads.rejected();
         warn!("The configuration has faults: the one before stays in force");
     }
     tell_systemd(&[NotifyState::Ready]);
+    common
 }
 
 /// The configuration as it stands by now; none when it has faults.
@@ -66,13 +70,14 @@ async fn read(common: Common) -> Option<(Layers, Plan)> {
     }
 }
 
+/// Whether it could be.
 async fn put_in_force(
     layers: &Layers,
     plan: Plan,
     reloader: &Reloader,
     filter: &Filter,
     reloads: &Reloads,
-) {
+) -> bool {
     for note in layers.notes.iter().chain(&layers.shadowed()) {
         warn!("{note}");
     }
@@ -88,6 +93,7 @@ async fn put_in_force(
                 let _ = filter.reload(level);
             }
             info!(need_a_restart = kept.len(), "The configuration is in force");
+            true
         }
         Err(error) => {
             reloads.rejected();
@@ -95,6 +101,7 @@ async fn put_in_force(
                 error = chain(&error),
                 "Cannot put the configuration in force: the one before stays"
             );
+            false
         }
     }
 }

@@ -48,10 +48,8 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
         .build()
         .map_err(Failure::failed)?;
     let inherited = inherited.map_err(Failure::misused)?;
-    let mut common = common.clone();
-    // A reload reads the file of the start: one that has gone is no wish to go on without.
-    common.config = layers.file_name().map(Into::into);
-    let done = runtime.block_on(serve(plan, inherited, &common, &filter, lost_lines));
+    let common = common.clone().with_file_of(&layers);
+    let done = runtime.block_on(serve(plan, inherited, common, &filter, lost_lines));
     runtime.shutdown_timeout(LAST_WAIT);
     done
 }
@@ -67,7 +65,7 @@ fn raise_descriptor_limit() {
 async fn serve(
     plan: Plan,
     inherited: Inherited,
-    common: &Common,
+    mut common: Common,
     filter: &Filter,
     lost_lines: ErrorCounter,
 ) -> Result<(), Failure> {
@@ -119,7 +117,7 @@ async fn serve(
                 info!("The terminal has gone");
                 stopping.cancel();
             }
-            reload::reload(common, &reloader, filter, &reloads).await;
+            common = reload::reload(common, &reloader, filter, &reloads).await;
         }
     };
     tokio::select! {

@@ -151,6 +151,11 @@ pub fn check(layers: &Layers, plugins: &[Plugin]) -> Checked {
             "nothing to serve: no [protocol.…] is configured; add one to config.toml or choose a profile, such as --profile notiflux or --profile demo",
         ));
     }
+    let host = &plan.server.host;
+    let is_used = plan.protocols.iter().any(|protocol| protocol.listen.is_none());
+    if is_used && !host.is_empty() && !Listen::is_host(host) {
+        faults.push(layers.fault("server.host", format!("found {host:?}, expected a name or an address, such as \"127.0.0.1\", \"::\" or \"localhost\"; the port is a key of its own")));
+    }
     if let Some(message) = taken_by_a_protocol(&plan, &names.shared) {
         faults.push(layers.fault("admin.listen", message));
     }
@@ -270,6 +275,9 @@ fn name(entries: &[Entry], plugins: &[Plugin], names: &mut Names) {
             names.databases.push(entry.name.clone());
             continue;
         }
+        if entry.kind == "protocol" {
+            names.protocols.push(entry.name.clone());
+        }
         let type_name = match entry.values.get("type") {
             Some(Value::String(_, name)) => name,
             _ => &entry.name,
@@ -278,7 +286,6 @@ fn name(entries: &[Entry], plugins: &[Plugin], names: &mut Names) {
         match plugin.map(|plugin| plugin.make) {
             Some(Make::Auth(_)) => names.auth.push(entry.name.clone()),
             Some(Make::Sink { live: true, .. }) => names.live_sinks.push(entry.name.clone()),
-            Some(Make::Protocol(_)) => names.protocols.push(entry.name.clone()),
             _ => {}
         }
     }

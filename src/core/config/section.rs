@@ -137,17 +137,21 @@ impl Check<'_> {
 
     /// Whether something is wrong with `key` of this table already.
     pub fn has_fault(&self, key: &str) -> bool {
-        let key = join(self.path, key);
-        self.faults.iter().any(|fault| fault.key == key)
+        self.has_fault_at(&join(self.path, key))
+    }
+
+    /// The same for a key by its whole path. A fault within its value is one of it.
+    fn has_fault_at(&self, key: &str) -> bool {
+        let within = |fault: &Fault| {
+            fault.key.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.faults.iter().any(within)
     }
 
     /// Reports a fault of a key in another table, by its whole path.
     pub fn fault_at(&mut self, key: &str, message: &str) {
         // A value that already failed was replaced by its default: no second complaint.
-        let within = |fault: &Fault| {
-            fault.key.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        if !self.faults.iter().any(within) {
+        if !self.has_fault_at(key) {
             self.faults.push(self.layers.fault(key, message));
         }
     }
@@ -198,7 +202,7 @@ impl Check<'_> {
     /// Some protocol must have topics that `pattern`, written as `text`, covers.
     pub fn pattern(&mut self, key: &str, text: &str, pattern: &Pattern) {
         let known = &self.names.protocols;
-        // Without any there is a fault already, which is the cause.
+        // Without any that is the fault.
         if !known.is_empty() && !known.iter().any(|protocol| pattern.reaches(protocol)) {
             let roots: Vec<_> = known.iter().map(|protocol| format!("`{protocol}/`")).collect();
             let roots = roots.join(", ");
@@ -224,18 +228,21 @@ impl Check<'_> {
     pub fn close_timeout(&mut self, key: &str, value: Duration) {
         self.duration(key, value, Duration::ZERO..=Duration::from_mins(1));
         let (timeout, spread) = self.names.stop;
-        // No time at all is the fault of those two.
-        if spread >= timeout || value <= timeout.saturating_sub(spread) {
+        let of_server = ["server.drain_spread", "server.shutdown_timeout"];
+        // No time at all is the fault of those two, and what is wrong with them was told.
+        let is_known = spread >= timeout || of_server.iter().any(|key| self.has_fault_at(key));
+        if is_known || value <= timeout.saturating_sub(spread) {
             return;
         }
+        let is_too_short = value > timeout;
         let [found, spread, timeout] = [value, spread, timeout].map(humantime::format_duration);
         let rest = format!(
             "after server.drain_spread ({spread}) it has to fit into server.shutdown_timeout ({timeout})"
         );
         let own = join(self.path, key);
-        let of_server = ["server.drain_spread", "server.shutdown_timeout"];
         // Where it is a default, one of these leaves it too little.
-        let other = of_server.into_iter().find(|key| self.layers.is_said(key));
+        let mut others = of_server.into_iter().skip(usize::from(is_too_short));
+        let other = others.find(|key| self.layers.is_said(key));
         match other.filter(|_| !self.layers.is_said(&own)) {
             Some(other) => {
                 self.fault_at(other, &format!("leaves too little for {own} ({found}): {rest}"));

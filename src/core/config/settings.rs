@@ -94,9 +94,6 @@ impl Server {
     pub(in crate::core) fn check(&self, check: &mut Check<'_>) {
         if self.host.is_empty() {
             check.fault("host", "found an empty text, expected a name or an address");
-        } else if !Listen::is_host(&self.host) {
-            let found = &self.host;
-            check.fault("host", &format!("found {found:?}, expected a name or an address, such as \"127.0.0.1\", \"::\" or \"localhost\"; the port is a key of its own"));
         }
         // Below this hyper panics; above, one head could hold a megabyte per connection.
         check.range("max_head_bytes", self.max_head_bytes, 8 * 1024..=1024 * 1024);

@@ -185,7 +185,8 @@ impl Database {
         let done = done.map_err(|_| DatabaseError::TimedOut(limit))?;
         done.map_err(|error| match error {
             DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => {
-                DatabaseError::NoConnection(limit, self.inner.max_connections)
+                let most = if self.inner.in_memory { 1 } else { self.inner.max_connections };
+                DatabaseError::NoConnection(limit, most)
             }
             error => error.into(),
         })
@@ -204,13 +205,15 @@ impl Database {
     async fn pool(&self) -> Result<&DatabaseConnection, DbErr> {
         let inner = &self.inner;
         let limit = inner.timeout;
+        // Before the statement's own time is over, or chance would say which of them is told.
+        let for_connection = limit * 9 / 10;
         let open = || async move {
             let mut options = ConnectOptions::new(inner.url.expose());
             options
                 .connect_lazy(true)
                 .max_connections(inner.max_connections)
-                .acquire_timeout(inner.timeout)
-                .connect_timeout(inner.timeout)
+                .acquire_timeout(for_connection)
+                .connect_timeout(for_connection)
                 .sqlx_logging(false)
                 // As the original, plus encryption where the server offers it.
                 .map_sqlx_mysql_opts(|options| options.ssl_mode(MySqlSslMode::Preferred))
