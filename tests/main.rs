@@ -28,6 +28,7 @@ mod config;
 mod conservation;
 mod demo;
 mod drain;
+mod example;
 mod fanout;
 mod golden;
 mod handover;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::http::post_json;
-use crate::support::server::{Builder, Server};
+use crate::support::server::Builder;
 use crate::support::token::Keys;
 use crate::support::ws::{Frame, Ws};
 use crate::support::{Raise, eventually, oitc};
@@ -29,13 +29,8 @@ fn publish(address: SocketAddr, message: &str) -> (u64, u64) {
     (counts["accepted"].as_u64().unwrap(), counts["dropped"].as_u64().unwrap())
 }
 
-/// The number after `name=` in the line that the server ends with.
-fn reported(server: &Server, name: &str) -> usize {
-    let log = server.log();
-    let line = log.lines().find(|line| line.contains("Closing WebSocket connections")).unwrap();
-    let value = line.split_once(&format!(" {name}=")).unwrap().1;
-    value.split(' ').next().unwrap().parse().unwrap()
-}
+/// The line that a server ends with.
+const LAST: &str = "Closing WebSocket connections";
 
 /// Numbered messages of 100 kB.
 fn numbered(number: usize) -> String {
@@ -69,8 +64,8 @@ fn with_drop_oldest_a_slow_client_gets_the_latest_whole_and_in_order() {
     assert_eq!(publish(server.address, "still here"), (1, 0));
     assert_eq!(slow.next_text(), "still here");
     assert!(server.stop().success());
-    assert_eq!(reported(&server, "dropped_evicted"), MESSAGES - seen.len());
-    assert_eq!(reported(&server, "dropped_queue_full"), 0);
+    assert_eq!(server.reported(LAST, "dropped_evicted"), MESSAGES - seen.len());
+    assert_eq!(server.reported(LAST, "dropped_queue_full"), 0);
 }
 
 /// What the kernel says of the server's side of a connection; none when it has let go of it.
@@ -138,7 +133,7 @@ fn who_reads_a_little_now_and_then_is_cut_at_the_write_deadline() {
     // Reset, so that the kernel keeps nothing for it.
     eventually("the connection is gone", || of_kernel(server.address, &slow.stream).is_none());
     assert!(server.stop().success());
-    assert_eq!(reported(&server, "connections"), 0);
+    assert_eq!(server.reported(LAST, "connections"), 0);
 }
 
 #[test]
@@ -267,4 +262,53 @@ fn a_server_that_was_away_for_longer_than_every_deadline_throws_nobody_out() {
         assert_eq!(behind.next_text().len(), 100_006);
     }
     behind.settle();
+}
+
+#[test]
+fn a_client_that_does_not_read_is_bounded_and_disconnected_and_hurts_nobody() {
+    let mut server = Builder::notiflux().start();
+    let (mut slow, mut good) = (Ws::open(server.address), Ws::open(server.address));
+    slow.subscribe("t");
+    good.subscribe("t");
+    let before = server.resident_kib();
+    let (message, token) = ("m".repeat(100_000), Keys::server().broadcast(&["t"]));
+    let body = json!({ "topic": "t", "message": message, "token": token }).to_string();
+    let counted = thread::scope(|scope| {
+        let count = scope.spawn(|| (0..200).filter(|_| good.next_text().len() == 100_000).count());
+        for _ in 0..200 {
+            assert_eq!(post_json(server.address, "/broadcast", &body).status, 200);
+        }
+        count.join().unwrap()
+    });
+    assert_eq!(counted, 200);
+    let growth = server.resident_kib().saturating_sub(before);
+    assert!(growth < 10 * 1024, "{growth} KiB: the queue of one client may hold 1 MiB");
+    // The slow one may read what was queued, and then learns why it ends, or finds the
+    // connection gone: it was given a second.
+    let rest = slow.until(|frame| matches!(frame, Frame::Close(_)));
+    assert!(rest.len() < 150, "{} frames", rest.len());
+    assert!(server.stop().success());
+    assert!(server.reported(LAST, "dropped_queue_full") >= 1);
+}
+
+#[test]
+fn with_drop_newest_a_slow_client_stays_and_the_drops_are_counted() {
+    let config = "[sink.ws]\nwhen_full = \"drop_newest\"\nqueue_messages = 2";
+    let mut server = configured(config).start();
+    let mut slow = Ws::open(server.address);
+    slow.subscribe("t");
+    let message = "m".repeat(100_000);
+    let told: Vec<_> = (0..200).map(|_| publish(server.address, &message)).collect();
+    let accepted: u64 = told.iter().map(|(accepted, _)| accepted).sum();
+    let dropped: u64 = told.iter().map(|(_, dropped)| dropped).sum();
+    assert_eq!(accepted + dropped, 200);
+    assert!(dropped > 0);
+    // Exactly what was accepted arrives, and the connection goes on.
+    for _ in 0..accepted {
+        assert_eq!(slow.next_text().len(), 100_000);
+    }
+    assert_eq!(publish(server.address, "still here"), (1, 0));
+    assert_eq!(slow.next_text(), "still here");
+    assert!(server.stop().success());
+    assert_eq!(server.reported(LAST, "dropped_queue_full") as u64, dropped);
 }
