@@ -288,7 +288,12 @@ fn topics_of_a_sink_with_clients_change() {
 #[test]
 fn the_level_of_the_log_changes() {
     let server = start(STRICT);
-    let connect = || drop(Ws::open(server.address));
+    // Its end is told before the socket is closed.
+    let connect = || {
+        let mut client = Ws::open(server.address);
+        client.frame(0x88, b"\x03\xE8");
+        client.until(|frame| *frame == Frame::Eof);
+    };
     connect();
     reload(&server, &format!("{STRICT}[log]\nlevel = \"debug\"\n"));
     assert!(!server.log().contains("DEBUG"), "{}", server.log());
