@@ -57,7 +57,8 @@ pub enum DatabaseError {
     /// No answer within the data base's `timeout`.
     #[error("no answer from the data base within {0:?}")]
     TimedOut(Duration),
-    /// No connection within the data base's `timeout`: none can be made, or all are in use.
+    /// No connection within nine tenths of the data base's `timeout`: none can be made, or all
+    /// are in use.
     #[error(
         "no connection within {0:?}: nobody answers at its address, or all of max_connections ({1}) are in use"
     )]
@@ -65,6 +66,12 @@ pub enum DatabaseError {
     /// Refused.
     #[error("the data base failed")]
     Failed(#[from] DbErr),
+}
+
+/// How long a statement that may take `limit` may wait for a connection. Not for all of it, or
+/// chance would say which of the two is told.
+fn for_connection(limit: Duration) -> Duration {
+    limit * 9 / 10
 }
 
 impl Database {
@@ -186,7 +193,7 @@ impl Database {
         done.map_err(|error| match error {
             DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => {
                 let most = if self.inner.in_memory { 1 } else { self.inner.max_connections };
-                DatabaseError::NoConnection(limit, most)
+                DatabaseError::NoConnection(for_connection(limit), most)
             }
             error => error.into(),
         })
@@ -205,8 +212,7 @@ impl Database {
     async fn pool(&self) -> Result<&DatabaseConnection, DbErr> {
         let inner = &self.inner;
         let limit = inner.timeout;
-        // Before the statement's own time is over, or chance would say which of them is told.
-        let for_connection = limit * 9 / 10;
+        let for_connection = for_connection(limit);
         let open = || async move {
             let mut options = ConnectOptions::new(inner.url.expose());
             options
