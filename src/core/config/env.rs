@@ -5,6 +5,8 @@
 
 use figment::value::Dict;
 
+use super::fault::Fault;
+
 /// A variable that another server gave its name.
 #[derive(Debug)]
 pub struct Legacy {
@@ -46,6 +48,10 @@ impl Legacy {
     }
 }
 
+/// Names in one key, at most. Real keys have four; each more is a table in a table, which
+/// every layer copies.
+const MAX_NAMES: usize = 16;
+
 const PREFIX: &str = "PUSHMUX_";
 const PROFILE: &str = "PUSHMUX_PROFILE";
 
@@ -86,6 +92,7 @@ pub(super) struct Environment {
     pub implied_profile: Option<(&'static str, &'static str)>,
     pub settings: Vec<Setting>,
     pub notes: Vec<String>,
+    pub faults: Vec<Fault>,
 }
 
 impl Environment {
@@ -119,7 +126,17 @@ impl Environment {
                 continue;
             }
             let key = rest.to_lowercase().replace("__", ".");
-            if key.contains('.') {
+            let names = key.split('.').count();
+            if names > MAX_NAMES {
+                found.faults.push(Fault {
+                    origin: Some(format!("environment variable {name}")),
+                    line: None,
+                    key: String::new(),
+                    message: format!(
+                        "found a key of {names} names, expected {MAX_NAMES} at most: {PREFIX}<SECTION>__<NAME>__<KEY>"
+                    ),
+                });
+            } else if names > 1 {
                 own.push(Setting { variable: name.clone(), key, value: value.clone() });
             } else {
                 // Not a fault: for a service called `pushmux` Kubernetes puts
@@ -132,5 +149,29 @@ impl Environment {
         own.sort_by(|a, b| a.variable.cmp(&b.variable));
         found.settings.extend(own);
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_no_more_names_than_can_be() {
+        let read = |names: usize| {
+            let name = format!("{PREFIX}{}", vec!["A"; names].join("__"));
+            Environment::read(&[(name, "1".to_owned())])
+        };
+        let most = read(MAX_NAMES);
+        assert!(most.faults.is_empty() && most.settings.len() == 1, "{most:?}");
+        let more = read(2000);
+        assert!(more.settings.is_empty(), "{more:?}");
+        let [fault] = more.faults.as_slice() else { panic!("{more:?}") };
+        let told = fault.to_string();
+        assert!(told.starts_with("environment variable PUSHMUX_A__A__A"), "{told}");
+        assert!(
+            told.contains(": found a key of 2000 names, expected 16 at most: PUSHMUX_<SEC"),
+            "{told}"
+        );
     }
 }

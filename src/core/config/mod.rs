@@ -100,7 +100,8 @@ impl Layers {
         sources: &Sources,
         profiles: &[Profile],
     ) -> Self {
-        let environment = Environment::read(&sources.environment);
+        let mut environment = Environment::read(&sources.environment);
+        faults.append(&mut environment.faults);
         let (mut values, file) = match file {
             Some((name, mut file)) => {
                 faults.append(&mut file.faults);
