@@ -126,7 +126,61 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+
     use super::*;
+    use crate::core::auth::Scope;
+
+    /// Accepts `good`, cannot judge `later`, and counts what it is asked.
+    #[derive(Default)]
+    struct Door(AtomicUsize);
+
+    #[async_trait]
+    impl AuthProvider for Door {
+        async fn authenticate(&self, credential: &str) -> Result<Arc<Grant>, AuthError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            match credential {
+                "good" => {
+                    let publish = Scope::Everything;
+                    Ok(Arc::new(Grant { publish, ..Grant::default() }))
+                }
+                "later" => Err(AuthError::Unavailable("down".into())),
+                _ => Err(AuthError::Denied("bad")),
+            }
+        }
+    }
+
+    /// What becomes of these that come one after the other from one address: `+` accepted,
+    /// `-` denied, `?` not judged, `x` not looked at.
+    async fn verdicts(limit: u32, credentials: &[&str]) -> String {
+        let (door, failures) = (Door::default(), AuthFailures::new(limit, Refusals::default()));
+        let client = ClientAddress(std::net::Ipv4Addr::LOCALHOST.into());
+        let mut told = String::new();
+        for credential in credentials {
+            let before = door.0.load(Ordering::Relaxed);
+            let is_open = failures.check(client).is_ok();
+            told.push(match failures.authenticate(&door, client, credential).await {
+                Ok(grant) if grant.publish == Scope::Everything => '+',
+                Err(AuthError::Denied("bad")) => '-',
+                Err(AuthError::Unavailable(_)) => '?',
+                Err(AuthError::TooMany(wait)) if wait <= WINDOW && !wait.is_zero() => 'x',
+                other => panic!("{credential}: {other:?}"),
+            });
+            let asked = door.0.load(Ordering::Relaxed) - before;
+            assert_eq!((asked == 1, is_open), (!told.ends_with('x'), !told.ends_with('x')));
+        }
+        told
+    }
+
+    #[tokio::test]
+    async fn only_bad_credentials_count_and_beyond_the_limit_nobody_is_asked() {
+        let some = ["bad", "good", "later", "later", "bad", "good", "bad", "good"];
+        assert_eq!(verdicts(2, &some).await, "-+??-xxx");
+        assert_eq!(verdicts(3, &some).await, "-+??-+-x");
+        assert_eq!(verdicts(0, &some).await, "-+??-+-+", "no limit");
+    }
 
     fn network(number: u32) -> Network {
         ClientAddress(std::net::Ipv4Addr::from(number).into()).network()

@@ -25,7 +25,7 @@ pub struct Config {
     pub value_column: String,
     /// Name of the row, compared byte by byte.
     pub name: String,
-    /// A statement whose first column has the keys; wins over `table`.
+    /// A statement whose first column has the keys, instead of the four above.
     pub query: String,
     /// A file with one key or hash per line.
     pub file: PathBuf,
@@ -65,7 +65,11 @@ impl Config {
         self.check_one_source(check);
         if !self.database.is_empty() {
             check.database("database", &self.database);
-            self.check_setting(check);
+            if self.query.is_empty() {
+                self.check_setting(check);
+            } else {
+                self.check_query_alone(check);
+            }
         } else if !self.query.is_empty() {
             check.fault("query", "found a statement, expected a `database` to ask, too");
         }
@@ -112,9 +116,6 @@ impl Config {
     }
 
     fn check_setting(&self, check: &mut Check<'_>) {
-        if !self.query.is_empty() {
-            return;
-        }
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
         for (key, name) in [
             ("table", &self.table),
@@ -128,6 +129,21 @@ impl Config {
         }
         if self.name.is_empty() {
             check.fault("name", "found nothing, expected the name of the row with the key");
+        }
+    }
+
+    /// A statement says itself what it reads.
+    fn check_query_alone(&self, check: &mut Check<'_>) {
+        let usual = Self::default();
+        for (key, value, usual) in [
+            ("table", &self.table, usual.table),
+            ("name_column", &self.name_column, usual.name_column),
+            ("value_column", &self.value_column, usual.value_column),
+            ("name", &self.name, usual.name),
+        ] {
+            if *value != usual {
+                check.fault(key, &format!("found {value:?} besides `query`, expected one of them"));
+            }
         }
     }
 
