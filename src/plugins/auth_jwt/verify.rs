@@ -239,6 +239,40 @@ mod tests {
     }
 
     #[test]
+    fn a_token_may_be_so_long_and_no_longer() {
+        let pair = KeyPair::generate().unwrap();
+        let token = token(&pair, 60);
+        for (less, allowed) in [(0, true), (1, false)] {
+            let max_token_bytes = token.len() - less;
+            let config = Config { max_token_bytes, ..Config::default() };
+            assert_eq!(verifier(&config, &[(None, &pair)]).verify(&token).is_ok(), allowed);
+        }
+    }
+
+    /// What the example configuration says of one topic, and never less than is in memory.
+    #[test]
+    fn a_remembered_token_weighs_what_it_takes() {
+        let weight = |token: &str, grant: Grant| {
+            let remembered = Remembered { grant: Arc::new(grant), until: 0 };
+            usize::try_from(Bytes.weight(&token.into(), &remembered)).unwrap()
+        };
+        let pair = KeyPair::generate().unwrap();
+        for scope in [TokenScope::Subscribe, TokenScope::Broadcast] {
+            for count in [1, 10, 200] {
+                let topics: Vec<_> = (0..count).map(|number| format!("topic{number}")).collect();
+                let claims = Claims::new(scope, topics.clone(), Duration::from_mins(1));
+                let token = pair.sign(&claims).unwrap();
+                let found = weight(&token, grant(claims));
+                let text: usize = topics.iter().map(String::len).sum();
+                let least = token.len() + text + count * size_of::<String>() + size_of::<Grant>();
+                assert!((least..4 * least).contains(&found), "{count}: {found}, least {least}");
+                assert!(count > 1 || (700..900).contains(&found), "{found}");
+            }
+        }
+        assert!(weight("", Grant::default()) >= size_of::<Grant>());
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let pair = KeyPair::generate().unwrap();
         let config = Config { cache_bytes: 64 * 1024, ..Config::default() };
