@@ -104,7 +104,8 @@ fn faults_of_variables_and_flags_name_them() {
             .env("PORT", "lots")
             .env("WORKER_COUNT", "0")
             .env("PUSHMUX_PROTOCOL__NOTIFLUX__ACK", "maybe")
-            .env("PUSHMUX_SERVER__PROT", "1"),
+            .env("PUSHMUX_SERVER__PROT", "1")
+            .env(&format!("PUSHMUX_A{}", "__A".repeat(16)), "1"),
     );
     assert_eq!(code, Some(2));
     for expected in [
@@ -112,6 +113,7 @@ fn faults_of_variables_and_flags_name_them() {
         "environment variable WORKER_COUNT: server.workers: found 0, expected a number from 1 to 1024",
         "environment variable PUSHMUX_PROTOCOL__NOTIFLUX__ACK: protocol.notiflux.ack: found string \"maybe\", expected true or false",
         "environment variable PUSHMUX_SERVER__PROT: server.prot: unknown field `prot`, expected one of `host`, ",
+        "__A__A: found a key of 17 names, expected PUSHMUX_<SECTION>__<NAME>__<KEY>, 16 names at most\n",
     ] {
         assert!(faults.contains(expected), "{expected}\nis not in\n{faults}");
     }

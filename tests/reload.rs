@@ -12,7 +12,7 @@ use crate::support::http::{post_json, request};
 use crate::support::server::{Builder, Server};
 use crate::support::token::Keys;
 use crate::support::ws::{Frame, Ws};
-use crate::support::{Raise, eventually, quiet_port};
+use crate::support::{Raise, eventually, quiet_port, sqlite};
 
 /// Can be checked, and not built: nobody can make a file there.
 const UNBUILDABLE: &str = "[sink.log]\npath = \"/proc/pushmux\"\n";
@@ -195,6 +195,33 @@ fn a_data_base_of_a_rejected_reload_is_forgotten() {
     eventually("the other data base is asked", || ready() == 200);
 }
 
+/// Whoever has a key is let in as before, be it the data base that is down or a slip.
+#[test]
+fn keys_that_cannot_be_read_do_not_replace_those_that_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.sqlite");
+    let setup = [
+        "CREATE TABLE systemsettings (key TEXT, value TEXT)",
+        "INSERT INTO systemsettings VALUES ('SUDO_SERVER.API_KEY', 'good')",
+    ];
+    sqlite::execute(&path, &setup.map(Into::into));
+    let config = |rest: &str| {
+        let url = format!("[database.main]\nurl = \"sqlite:{}\"\n", path.display());
+        format!("{STRICT}auth = \"apikey\"\n{url}[auth.apikey]\ndatabase = \"main\"\n{rest}")
+    };
+    let server = start(&config(""));
+    let body = json!({ "topic": "t", "message": "m", "token": "good" }).to_string();
+    let ask = || post_json(server.address, "/broadcast", &body).status;
+    assert_eq!(ask(), 200);
+    let log = reload(&server, &config("table = \"nowhere\""));
+    assert!(log.contains("the one before stays error=\"auth.apikey: "), "{log}");
+    assert!(log.contains("no such table: nowhere"), "{log}");
+    assert_eq!(ask(), 200);
+    let log = reload(&server, &config("serve_stale = \"2h\""));
+    assert!(log.contains("The configuration is in force"), "{log}");
+    assert_eq!(ask(), 200);
+}
+
 #[test]
 fn a_plugin_that_is_not_ready_in_time_leaves_everything_as_it_was() {
     let mut server = start(STRICT);
@@ -210,6 +237,21 @@ fn a_plugin_that_is_not_ready_in_time_leaves_everything_as_it_was() {
     // The next one is not held up by it, and neither is the end.
     let log = reload(&server, STRICT);
     assert!(log.contains("The configuration is in force"), "{log}");
+    assert!(server.stop().success());
+}
+
+/// A pipe that nobody writes into is as a file on a machine that does not answer.
+#[test]
+fn a_file_that_hangs_holds_up_no_later_reload() {
+    let mut server = start(STRICT);
+    let path = server.path().join("config.toml");
+    fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let log = hang_up(&server);
+    assert!(log.contains("or a file that it names, within 10s"), "{log}");
+    assert_eq!(publish(&server, Keys::server(), "m").0, 200);
+    fs::remove_file(&path).unwrap();
+    assert!(reload(&server, STRICT).contains("The configuration is in force"));
     assert!(server.stop().success());
 }
 

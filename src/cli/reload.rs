@@ -1,6 +1,9 @@
 //! SIGHUP: another look at the configuration while the server runs.
 
+use std::time::Duration;
+
 use sd_notify::NotifyState;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 use tracing_subscriber::{EnvFilter, Registry};
 
@@ -12,6 +15,9 @@ use crate::core::metrics::Reloads;
 use crate::core::plan::{self, Plan};
 use crate::core::reload::Reloader;
 use crate::plugins;
+
+/// How long it may take to read the configuration and the files that it names.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What decides on what is logged.
 pub(super) type Filter = tracing_subscriber::reload::Handle<EnvFilter, Registry>;
@@ -51,19 +57,25 @@ pub(super) async fn reload(
 
 /// The configuration as it stands by now; none when it has faults.
 async fn read(common: Common) -> Option<(Layers, Plan)> {
-    // Files may be on another machine.
+    // Files may be on another machine, which does not answer: the next reload finds out.
     let read = tokio::task::spawn_blocking(move || {
         let layers = common.layers(None);
         let plan = plan::check(&layers, plugins::ALL).plan();
         (layers, plan)
     });
-    match read.await {
-        Ok((layers, Ok(plan))) => Some((layers, plan)),
-        Ok((_, Err(faults))) => {
+    match timeout(READ_TIMEOUT, read).await {
+        Ok(Ok((layers, Ok(plan)))) => Some((layers, plan)),
+        Ok(Ok((_, Err(faults)))) => {
             faults.0.iter().for_each(|fault| error!("{fault}"));
             None
         }
-        Err(error) => {
+        Err(_) => {
+            error!(
+                "Cannot read the configuration, or a file that it names, within {READ_TIMEOUT:?}"
+            );
+            None
+        }
+        Ok(Err(error)) => {
             error!(%error, "Cannot read the configuration");
             None
         }

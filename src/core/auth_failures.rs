@@ -155,7 +155,8 @@ mod tests {
     /// What becomes of these that come one after the other from one address: `+` accepted,
     /// `-` denied, `?` not judged, `x` not looked at.
     async fn verdicts(limit: u32, credentials: &[&str]) -> String {
-        let (door, failures) = (Door::default(), AuthFailures::new(limit, Refusals::default()));
+        let (door, refused) = (Door::default(), Refusals::default());
+        let failures = AuthFailures::new(limit, refused.clone());
         let client = ClientAddress(std::net::Ipv4Addr::LOCALHOST.into());
         let mut told = String::new();
         for credential in credentials {
@@ -169,8 +170,12 @@ mod tests {
                 other => panic!("{credential}: {other:?}"),
             });
             let asked = door.0.load(Ordering::Relaxed) - before;
-            assert_eq!((asked == 1, is_open), (!told.ends_with('x'), !told.ends_with('x')));
+            let judged = !told.ends_with('x');
+            assert_eq!((asked, is_open), (usize::from(judged), judged), "{credential}: {told}");
         }
+        // Both ways of asking count.
+        let refusals = 2 * told.matches('x').count() as u64;
+        assert_eq!(refused.count(Refused::MaxAuthFailures), refusals);
         told
     }
 

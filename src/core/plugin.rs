@@ -234,6 +234,9 @@ pub struct AuthCx {
     pub databases: Databases,
     /// Where it counts. Its verdicts are counted for it.
     pub metrics: Metrics,
+    /// Whether it takes the place of one that works: then what cannot work yet is not built, and
+    /// the one before stays. At a start it is built all the same, and goes on trying.
+    pub replaces: bool,
 }
 
 /// What a sink is given.

@@ -193,7 +193,7 @@ impl InForce {
         for (name, build) in std::mem::take(&mut plan.auth) {
             let is_changed = !self.changed(plan, &format!("auth.{name}")).is_empty();
             if is_changed && self.auth.contains_key(&name) {
-                let (provider, jobs) = self.workshop.auth(&name, build).await?;
+                let (provider, jobs) = self.workshop.auth(&name, build, true).await?;
                 fresh.auth.push((name, provider, jobs));
             }
         }

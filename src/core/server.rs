@@ -109,7 +109,7 @@ impl Server {
         workshop.open(plan.databases)?;
         let (mut auth, mut auth_slots) = (HashMap::new(), HashMap::new());
         for (name, build) in plan.auth {
-            let (provider, jobs) = workshop.auth(&name, build).await?;
+            let (provider, jobs) = workshop.auth(&name, build, false).await?;
             let handle = Arc::new(Replaceable::new(provider));
             auth.insert(name.clone(), handle.clone() as Arc<dyn AuthProvider>);
             auth_slots.insert(name, AuthSlot { handle, jobs });

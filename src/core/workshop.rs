@@ -42,11 +42,12 @@ impl Workshop {
         Ok(())
     }
 
-    /// A provider, and the jobs that are its own.
+    /// A provider, and the jobs that are its own. Whether it `replaces` another: see [`AuthCx`].
     pub(super) async fn auth(
         &self,
         name: &str,
         build: AuthBuild,
+        replaces: bool,
     ) -> Result<(Arc<dyn AuthProvider>, Jobs), StartError> {
         let jobs = self.jobs.child();
         let cx = AuthCx {
@@ -54,6 +55,7 @@ impl Workshop {
             jobs: jobs.clone(),
             databases: self.databases.clone(),
             metrics: self.metrics.clone(),
+            replaces,
         };
         match build.build(cx).await {
             Ok(running) => {

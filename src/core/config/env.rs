@@ -49,7 +49,7 @@ impl Legacy {
 }
 
 /// Names in one key, at most. Real keys have four; each more is a table in a table, which
-/// every layer copies.
+/// every layer copies, and functions that call themselves go through.
 const MAX_NAMES: usize = 16;
 
 const PREFIX: &str = "PUSHMUX_";
@@ -133,7 +133,7 @@ impl Environment {
                     line: None,
                     key: String::new(),
                     message: format!(
-                        "found a key of {names} names, expected {MAX_NAMES} at most: {PREFIX}<SECTION>__<NAME>__<KEY>"
+                        "found a key of {names} names, expected {PREFIX}<SECTION>__<NAME>__<KEY>, {MAX_NAMES} names at most"
                     ),
                 });
             } else if names > 1 {
@@ -148,6 +148,7 @@ impl Environment {
         }
         own.sort_by(|a, b| a.variable.cmp(&b.variable));
         found.settings.extend(own);
+        found.faults.sort_by(|a, b| a.origin.cmp(&b.origin));
         found
     }
 }
@@ -164,13 +165,13 @@ mod tests {
         };
         let most = read(MAX_NAMES);
         assert!(most.faults.is_empty() && most.settings.len() == 1, "{most:?}");
-        let more = read(2000);
+        let more = read(MAX_NAMES + 1);
         assert!(more.settings.is_empty(), "{more:?}");
         let [fault] = more.faults.as_slice() else { panic!("{more:?}") };
         let told = fault.to_string();
         assert!(told.starts_with("environment variable PUSHMUX_A__A__A"), "{told}");
         assert!(
-            told.contains(": found a key of 2000 names, expected 16 at most: PUSHMUX_<SEC"),
+            told.ends_with("__A: found a key of 17 names, expected PUSHMUX_<SECTION>__<NAME>__<KEY>, 16 names at most"),
             "{told}"
         );
     }

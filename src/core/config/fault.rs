@@ -9,7 +9,7 @@ pub struct Fault {
     pub origin: Option<String>,
     /// Line in the file, from 1.
     pub line: Option<usize>,
-    /// Dotted key path, such as `sink.ws.queue_bytes`; empty for a whole file.
+    /// Dotted key path, such as `sink.ws.queue_bytes`; empty for a whole file or variable.
     pub key: String,
     /// What was found and what would be right.
     pub message: String,

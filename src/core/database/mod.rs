@@ -10,10 +10,12 @@ mod config;
 pub mod fuzz;
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::sqlx::mysql::MySqlSslMode;
+use futures_util::FutureExt as _;
+use sea_orm::sqlx::mysql::MySqlConnectOptions;
 use sea_orm::sqlx::{Connection as _, Error as SqlxError};
 use sea_orm::{
     ConnAcquireErr, ConnectOptions, ConnectionTrait, DatabaseConnection, DbErr, FromQueryResult,
@@ -72,6 +74,12 @@ pub enum DatabaseError {
 /// chance would say which of the two is told.
 fn for_connection(limit: Duration) -> Duration {
     limit * 9 / 10
+}
+
+/// The host of a URL, `[::1]`, as the system wants it.
+fn without_brackets(options: MySqlConnectOptions) -> MySqlConnectOptions {
+    let host = options.get_host().trim_matches(['[', ']']).to_owned();
+    options.host(&host)
 }
 
 impl Database {
@@ -175,6 +183,9 @@ impl Database {
         &self.inner.name
     }
 
+    /// What the driver does not survive, such as a packet that is too short, fails as any
+    /// statement does: who asks in a loop is to ask again.
+    ///
     /// `work` comes boxed: sea-orm's futures measure some 16 KiB, which every caller's own
     /// future, a WebSocket connection's among them, would otherwise have to hold.
     async fn within_timeout<T>(
@@ -182,6 +193,9 @@ impl Database {
         work: impl Future<Output = Result<T, DbErr>>,
     ) -> Result<T, DatabaseError> {
         let limit = self.inner.timeout;
+        let work = AssertUnwindSafe(work).catch_unwind().map(|done| {
+            done.unwrap_or_else(|_| Err(DbErr::Custom("the driver of the data base failed".into())))
+        });
         let done = tokio::time::timeout(limit, work).await;
         let Statements { done: good, failed, timed_out } = &self.inner.statements;
         match &done {
@@ -221,8 +235,7 @@ impl Database {
                 .acquire_timeout(for_connection)
                 .connect_timeout(for_connection)
                 .sqlx_logging(false)
-                // As the original, plus encryption where the server offers it.
-                .map_sqlx_mysql_opts(|options| options.ssl_mode(MySqlSslMode::Preferred))
+                .map_sqlx_mysql_opts(without_brackets)
                 .map_sqlx_mysql_pool_opts(move |pool| {
                     pool.after_release(move |connection, _| {
                         Box::pin(async move {
@@ -245,7 +258,12 @@ impl Database {
             for (index, sql) in inner.setup.iter().enumerate() {
                 let key = format!("database.{}.setup.{index}", inner.name);
                 self.tell(&key);
-                let failed = |error| DbErr::Custom(format!("{key}: {error}"));
+                // What SQLite says quotes the statement, which may hold a key.
+                let failed = |_| {
+                    DbErr::Custom(format!(
+                        "{key}: SQLite does not take the statement; `sqlite3 :memory:` says why"
+                    ))
+                };
                 pool.execute_unprepared(sql.expose()).await.map_err(failed)?;
             }
             Ok(pool)
@@ -258,5 +276,73 @@ impl Database {
         if self.inner.debug {
             info!(database = self.inner.name, sql, "Statement");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn database(url: String) -> Database {
+        let config = Config { url: url.into(), ..Config::default() };
+        Database::open("main", &config).unwrap()
+    }
+
+    /// Whoever asks has an error, and may ask again.
+    #[tokio::test]
+    async fn a_packet_that_is_too_short_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("mysql://u:p@{}/d", listener.local_addr().unwrap());
+        // An ERR packet without a code.
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let _ = socket.write_all(&[1, 0, 0, 0, 0xFF]).await;
+            }
+        });
+        let database = database(url);
+        for _ in 0..2 {
+            let error = database.ping().await.unwrap_err();
+            assert!(matches!(error, DatabaseError::Failed(DbErr::Custom(_))), "{error:?}");
+        }
+        assert_eq!(database.inner.statements.failed.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_address_of_ipv6_is_found() {
+        let listener = TcpListener::bind("[::1]:0").await.unwrap();
+        let database = database(format!("mysql://u:p@{}/d", listener.local_addr().unwrap()));
+        // Who comes is hung up on.
+        let accepted =
+            async { tokio::time::timeout(Duration::from_secs(30), listener.accept()).await };
+        let (accepted, answer) = tokio::join!(accepted, database.ping());
+        assert!(accepted.is_ok() && answer.is_err(), "{accepted:?} {answer:?}");
+    }
+
+    #[test]
+    fn what_a_url_says_of_tls_is_kept() {
+        for (url, mode) in [
+            ("mysql://u:p@[::1]/d", "Preferred"),
+            ("mysql://u:p@[::1]/d?ssl-mode=VERIFY_IDENTITY", "VerifyIdentity"),
+        ] {
+            let options = without_brackets(url.parse().unwrap());
+            assert_eq!(
+                format!("{:?} {}", options.get_ssl_mode(), options.get_host()),
+                format!("{mode} ::1")
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_statement_says_at_the_start_is_not_told() {
+        let setup = vec!["INSERT INTO t VALUES ('s3cr3t".to_owned().into()];
+        let url = "sqlite::memory:".to_owned().into();
+        let config = Config { url, setup, ..Config::default() };
+        let error = Database::open("main", &config).unwrap().ping().await.unwrap_err();
+        let told = format!("{} {error:?}", crate::core::chain(&error));
+        assert!(told.contains("database.main.setup.0: SQLite does not"), "{told}");
+        assert!(!told.contains("s3cr3t"), "{told}");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::keyring::{KeyHash, KeyRing, NotAHash};
-use super::source::{Source, read_file, setting_sql};
+use super::source::{KeyFile, Source, read_file, setting_sql};
 use crate::core::BoxError;
 use crate::core::config::{Check, Secret, duration};
 use crate::core::plugin::Databases;
@@ -68,10 +68,14 @@ impl Config {
             if self.query.is_empty() {
                 self.check_setting(check);
             } else {
-                self.check_query_alone(check);
+                self.check_no_setting("query", check);
             }
         } else if !self.query.is_empty() {
             check.fault("query", "found a statement, expected a `database` to ask, too");
+        } else if !self.keys.is_empty() {
+            self.check_no_setting("keys", check);
+        } else if !self.file.as_os_str().is_empty() {
+            self.check_no_setting("file", check);
         }
         if !self.file.as_os_str().is_empty() {
             match read_file(&self.file) {
@@ -132,8 +136,9 @@ impl Config {
         }
     }
 
-    /// A statement says itself what it reads.
-    fn check_query_alone(&self, check: &mut Check<'_>) {
+    /// What `other` has is not in a row of a table. Defaults may be written down all the same,
+    /// as `config show` does.
+    fn check_no_setting(&self, other: &str, check: &mut Check<'_>) {
         let usual = Self::default();
         for (key, value, usual) in [
             ("table", &self.table, usual.table),
@@ -141,8 +146,9 @@ impl Config {
             ("value_column", &self.value_column, usual.value_column),
             ("name", &self.name, usual.name),
         ] {
-            if *value != usual {
-                check.fault(key, &format!("found {value:?} besides `query`, expected one of them"));
+            if !value.is_empty() && *value != usual {
+                let fault = format!("found {value:?} besides `{other}`, expected one of them");
+                check.fault(key, &fault);
             }
         }
     }
@@ -159,7 +165,7 @@ impl Config {
     /// Where keys are read, if they are not fixed.
     pub(super) fn source(&self, databases: &Databases) -> Result<Source, BoxError> {
         if !self.file.as_os_str().is_empty() {
-            return Ok(Source::File(self.file.clone()));
+            return Ok(Source::File(KeyFile::new(self.file.clone())));
         }
         let database = databases.get(&self.database)?;
         if !self.query.is_empty() {

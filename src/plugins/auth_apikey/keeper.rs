@@ -76,7 +76,7 @@ struct Failure {
 
 /// Why no credential can be judged.
 #[derive(Debug, thiserror::Error)]
-enum Unknown {
+pub(super) enum Unknown {
     #[error("the keys cannot be read")]
     Failed(#[source] Arc<SourceError>),
     #[error("the keys were not read within {PATIENCE:?}")]
@@ -99,6 +99,17 @@ impl Keeper {
             }
         });
         Self { policy, arrivals: Mutex::default(), wanted, known }
+    }
+
+    /// Waits for the first reading.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub(super) async fn ready(&self) -> Result<(), Unknown> {
+        let mut known = self.known.clone();
+        let read = |known: &Known| known.last.is_some() || known.failure.is_some();
+        let found = known.wait_for(read).await.map_err(|_| Unknown::Stopped)?;
+        found.failure.as_ref().map_or(Ok(()), |failure| Err(Unknown::Failed(failure.error.clone())))
     }
 
     /// Whether `credential` is a key.

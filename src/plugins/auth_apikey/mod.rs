@@ -69,7 +69,12 @@ impl FromConfig<AuthCx> for ApiKey {
             let source = config.source(&cx.databases)?;
             let Config { ask_rate, cache, serve_stale, .. } = config;
             let policy = Policy { ask_rate, cache, serve_stale };
-            Keys::Kept(Keeper::start(&cx.name, source, policy, &cx.jobs))
+            let keeper = Keeper::start(&cx.name, source, policy, &cx.jobs);
+            if cx.replaces {
+                // The one before may know keys that cannot be read now.
+                keeper.ready().await?;
+            }
+            Keys::Kept(keeper)
         };
         let grant = Grant { publish: Scope::Everything, subscribe: Scope::Everything };
         Ok(Self { keys, grant: Arc::new(grant) })

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
+use parking_lot::Mutex;
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use super::keyring::{KeyRing, NotAHash};
 use crate::core::database::{Database, DatabaseError};
@@ -26,7 +28,7 @@ pub(super) enum Source {
     /// A statement of the user's own.
     Query { database: Database, sql: String },
     /// Lines of a file.
-    File(PathBuf),
+    File(KeyFile),
 }
 
 /// Why keys could not be read. Never holds any part of one.
@@ -53,17 +55,49 @@ impl ReadKeys for Source {
                 let rows = rows.map_err(|error| of_database(database, error))?;
                 keys(rows.iter().filter_map(|row| row.0.as_deref()), |row| format!("row {row}"))
             }
-            Self::File(path) => {
-                let on_thread = path.clone();
-                let read = tokio::task::spawn_blocking(move || read_file(&on_thread));
-                let failed = |source| SourceError::File { path: path.clone(), source };
-                match timeout(FILE_TIMEOUT, read).await {
-                    Ok(Ok(read)) => read,
-                    Ok(Err(ended)) => Err(failed(io::Error::other(ended))),
-                    Err(late) => Err(failed(late.into())),
-                }
+            Self::File(file) => file.read(FILE_TIMEOUT).await,
+        }
+    }
+}
+
+/// A file with keys, which may be on a machine that does not answer any more.
+pub(super) struct KeyFile {
+    path: PathBuf,
+    /// A reading that was given up and holds a thread for as long as it hangs. Only when it
+    /// has ended another begins: or in time they would hold every thread there is.
+    hanging: Mutex<Option<JoinHandle<Result<KeyRing, SourceError>>>>,
+}
+
+impl KeyFile {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, hanging: Mutex::default() }
+    }
+
+    async fn read(&self, limit: Duration) -> Result<KeyRing, SourceError> {
+        let failed = |source| SourceError::File { path: self.path.clone(), source };
+        let deadline = Instant::now() + limit;
+        let hanging = self.hanging.lock().take();
+        let was_hanging = hanging.is_some();
+        let mut reading = hanging.unwrap_or_else(|| self.begin());
+        let mut read = timeout_at(deadline, &mut reading).await;
+        if was_hanging && read.is_ok() {
+            // What it has read is old.
+            reading = self.begin();
+            read = timeout_at(deadline, &mut reading).await;
+        }
+        match read {
+            Ok(Ok(read)) => read,
+            Ok(Err(ended)) => Err(failed(io::Error::other(ended))),
+            Err(late) => {
+                *self.hanging.lock() = Some(reading);
+                Err(failed(late.into()))
             }
         }
+    }
+
+    fn begin(&self) -> JoinHandle<Result<KeyRing, SourceError>> {
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || read_file(&path))
     }
 }
 
@@ -128,6 +162,8 @@ fn keys<'a>(
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     fn row(name: &str, value: Option<&str>) -> Setting {
@@ -152,6 +188,54 @@ mod tests {
         // Looks like a hash, but a setting is always the key itself.
         let hash = format!("sha256:{}", "0".repeat(64));
         assert!(setting(&[row("k", Some(&hash))], "k").holds(hash.as_bytes()));
+    }
+
+    /// Lets go of who waits for a pipe, however the test ends.
+    struct Pipe(PathBuf);
+
+    impl Drop for Pipe {
+        fn drop(&mut self) {
+            let _ = fs::OpenOptions::new().read(true).write(true).open(&self.0);
+        }
+    }
+
+    /// A pipe that nobody writes into is as a file on a machine that does not answer.
+    #[tokio::test]
+    async fn a_file_that_hangs_holds_one_thread_and_is_read_anew_once_it_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let _pipe = Pipe(path.clone());
+        let file = KeyFile::new(path.clone());
+        let hanging = || file.hanging.lock().as_ref().map(JoinHandle::id);
+        let short = Duration::from_millis(50);
+        assert!(file.read(short).await.is_err());
+        let first = hanging();
+        assert!(first.is_some());
+        assert!(file.read(short).await.is_err());
+        assert_eq!(hanging(), first, "one thread is enough");
+
+        let write = |key: &'static str| {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || fs::write(path, key))
+        };
+        write("old").await.unwrap().unwrap();
+        let is_over = || file.hanging.lock().as_ref().is_some_and(JoinHandle::is_finished);
+        timeout(FILE_TIMEOUT, async {
+            while !is_over() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        let limit = FILE_TIMEOUT * 10;
+        let write = timeout(limit, write("new"));
+        let (read, written) = tokio::join!(file.read(limit), write);
+        written.unwrap().unwrap().unwrap();
+        let ring = read.unwrap();
+        assert!(ring.holds(b"new") && !ring.holds(b"old"));
+        assert_eq!(hanging(), None);
     }
 
     #[test]

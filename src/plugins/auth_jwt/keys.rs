@@ -42,6 +42,11 @@ pub enum KeyError {
         "found a private key, expected the public one: `openssl ec -in private.pem -pubout` prints it"
     )]
     Private,
+    /// More than one block, of which all but the first would not count.
+    #[error(
+        "found {0} PEM blocks, expected one key: several are an array, public_key = [\"file:a.pem\", …]"
+    )]
+    Several(usize),
     /// PEM, but not of an EC key on the right curve.
     #[error(
         "found a key that is no EC public key on the curve P-256 (prime256v1), which ES256 needs"
@@ -94,7 +99,11 @@ impl VerifyingKey {
         if pem.contains("PRIVATE KEY-----") {
             return Err(KeyError::Private);
         }
-        pem::parse(&pem).map_err(|_| KeyError::NotPem)?;
+        match pem::parse_many(&pem).map_err(|_| KeyError::NotPem)?.len() {
+            0 => return Err(KeyError::NotPem),
+            1 => {}
+            keys => return Err(KeyError::Several(keys)),
+        }
         let key = DecodingKey::from_ec_pem(pem.as_bytes()).map_err(|_| KeyError::NotP256)?;
         let point = key.try_get_as_bytes().map_err(|_| KeyError::NotP256)?;
         // jsonwebtoken takes any curve here and would then refuse every token.
@@ -220,6 +229,10 @@ mod tests {
         assert_eq!(problem(&BASE64.encode("hello")), KeyError::NotPem.to_string());
         assert_eq!(problem(&private), KeyError::Private.to_string());
         assert_eq!(problem(&BASE64.encode(&private)), KeyError::Private.to_string());
+        let public = KeyPair::generate().unwrap().public_pem().unwrap();
+        let two = KeyError::Several(2).to_string();
+        assert_eq!(problem(&public.repeat(2)), two);
+        assert_eq!(problem(&BASE64.encode(public.repeat(2))), two);
         let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
         let p384 = encode("PUBLIC KEY", p384.public_key().as_der().unwrap().as_ref());
         assert_eq!(problem(&p384), KeyError::NotP256.to_string());

@@ -254,3 +254,17 @@ async fn when_the_reader_has_ended_nothing_is_said_about_any_key() {
     let keeper = Keeper { policy, arrivals: Mutex::default(), wanted, known };
     assert_eq!(ask(&keeper, "old").await, "unavailable");
 }
+
+#[tokio::test(start_paused = true)]
+async fn ready_is_who_has_read_the_keys() {
+    let stub = Stub::new();
+    stub.keeper().ready().await.unwrap();
+    stub.down(true);
+    let keeper = stub.keeper();
+    assert!(matches!(keeper.ready().await, Err(Unknown::Failed(_))));
+    stub.down(false);
+    stub.takes(PATIENCE * 2);
+    let started = Instant::now();
+    stub.keeper().ready().await.unwrap();
+    assert!(started.elapsed() >= PATIENCE * 2, "as long as it takes");
+}
