@@ -108,6 +108,16 @@ fn what_waits_in_the_kernel_is_bounded_as_well() {
     assert!(free > 1_000_000, "{free} bytes: nothing was bounded here, so the test shows nothing");
 }
 
+/// Or else whoever comes back again and again has it keep as much each time.
+#[test]
+fn who_is_disconnected_leaves_nothing_in_the_kernel() {
+    let server = configured("[sink.ws]\nqueue_messages = 4").start();
+    let mut slow = Ws::open(server.address);
+    slow.subscribe("t");
+    while publish(server.address, &numbered(0)).1 == 0 {}
+    eventually("the connection is gone", || of_kernel(server.address, &slow.stream).is_none());
+}
+
 #[test]
 fn who_reads_a_little_now_and_then_is_cut_at_the_write_deadline() {
     let mut server =

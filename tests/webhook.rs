@@ -1,7 +1,7 @@
 //! Messages as HTTP requests to one URL: bounded, isolated, discreet.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -43,6 +43,27 @@ fn report(server: &mut Server) -> String {
     let log = server.log();
     let line = log.lines().find(|line| line.contains("Webhook ended")).unwrap();
     line.split_once("Webhook ended ").unwrap().1.to_owned()
+}
+
+/// A receiver that closes first may do so while a request is on its way, which is then lost.
+#[test]
+fn an_idle_connection_is_closed_before_receivers_do_that() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let server = hook(&url, "").start();
+    assert_eq!(post(server.address, "t", "m"), taken());
+    let (stream, _) = listener.accept().unwrap();
+    // Many times what it should take, and less than what HTTP clients usually allow.
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut reader = BufReader::new(&stream);
+    let mut request = String::new();
+    while !request.ends_with(r#""message":"m"}"#) {
+        let mut byte = [0];
+        reader.read_exact(&mut byte).unwrap();
+        request.push(byte[0].into());
+    }
+    (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0, "the end of the connection");
 }
 
 #[test]
@@ -160,7 +181,7 @@ fn whatever_is_no_success_is_a_failure_and_a_redirect_leads_nowhere() {
 #[test]
 fn a_receiver_that_is_not_there_or_does_not_answer_costs_its_messages_only() {
     let nobody = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
     let mut server = hook(&format!("http://{nobody}/s3cret"), "").start();

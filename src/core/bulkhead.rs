@@ -117,7 +117,7 @@ impl Bulkhead {
     /// # Errors
     /// When it panicked.
     pub fn call<T>(&self, work: impl FnOnce() -> T) -> Result<T, PluginFault> {
-        let start = Instant::now();
+        let (start, was_off) = (Instant::now(), self.is_off());
         let done = catch_unwind(AssertUnwindSafe(|| {
             // Hands everything else that this thread has to do to another one, which costs
             // too much to do it for plugins that never hung.
@@ -132,7 +132,8 @@ impl Bulkhead {
             self.count(&self.faults.late, "took too long", start);
         } else if done.is_err() {
             self.count(&self.faults.panicked, "panicked", Instant::now());
-        } else if self.is_off() {
+        } else if was_off {
+            // Not what was under way when it was switched off.
             self.switch_on();
         } else if self.was_late.load(Ordering::Relaxed) && self.is_long_ago() {
             self.was_late.store(false, Ordering::Relaxed);
@@ -270,6 +271,14 @@ mod tests {
         // From here on it is counted anew.
         (0..MOST_FAULTS).for_each(|_| fail(&bulkhead));
         assert!(!bulkhead.is_off());
+    }
+
+    #[test]
+    fn a_call_that_was_under_way_switches_nothing_on() {
+        let bulkhead = bulkhead("sink.x");
+        let others_fail = || (0..=MOST_FAULTS).for_each(|_| fail(&bulkhead));
+        assert_eq!(bulkhead.call(others_fail), Ok(()));
+        assert!(bulkhead.is_off() && bulkhead.is_left_alone());
     }
 
     #[tokio::test(start_paused = true)]

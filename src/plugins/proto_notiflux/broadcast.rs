@@ -167,7 +167,7 @@ pub(super) async fn publish(
             return refuse(StatusCode::UNAUTHORIZED, reason);
         }
         Err(error @ AuthError::Unavailable(_)) => {
-            super::warn_unavailable(&error);
+            shared.warn_unavailable(&error);
             return answer::empty(StatusCode::SERVICE_UNAVAILABLE);
         }
     };

@@ -67,6 +67,8 @@ struct Shared {
     auth_failures: Arc<AuthFailures>,
     /// Refusals are anybody's to cause: they must not fill the log.
     refusals: Throttle,
+    /// So is what nobody could check.
+    unchecked: Throttle,
 }
 
 impl Shared {
@@ -76,6 +78,13 @@ impl Shared {
         token: &str,
     ) -> Result<Arc<Grant>, AuthError> {
         self.auth_failures.authenticate(&*self.auth, client, token).await
+    }
+
+    /// For the operator: a client is told no more than that it was refused.
+    fn warn_unavailable(&self, error: &AuthError) {
+        if let Some(more) = self.unchecked.pass() {
+            warn!(error = chain(error), more_before = more, "Nobody could check a token");
+        }
     }
 
     /// Tells the operator of a refusal: the first in a second at `info`, each at `debug`.
@@ -193,12 +202,8 @@ impl FromConfig<ProtocolCx> for Notiflux {
             auth,
             auth_failures: cx.auth_failures,
             refusals: Throttle::default(),
+            unchecked: Throttle::default(),
         });
         Ok(Self { shared, live, router: cx.router, bodies: cx.bodies, origins })
     }
-}
-
-/// For the operator: a client is told no more than that it was refused.
-fn warn_unavailable(error: &AuthError) {
-    warn!(error = chain(error), "Nobody could check a token");
 }

@@ -82,7 +82,7 @@ impl NotifluxSession {
             Err(AuthError::Denied(reason)) => unknown(reason),
             Err(AuthError::TooMany(_)) => unknown("too many bad tokens came from this address"),
             Err(error @ AuthError::Unavailable(_)) => {
-                super::warn_unavailable(&error);
+                self.shared.warn_unavailable(&error);
                 unknown("the token cannot be checked at the moment")
             }
         }
@@ -180,6 +180,7 @@ mod tests {
                 crate::core::metrics::Refusals::default(),
             )),
             refusals: crate::core::throttle::Throttle::default(),
+            unchecked: crate::core::throttle::Throttle::default(),
         });
         let address = ClientAddress(std::net::Ipv4Addr::LOCALHOST.into());
         let mut session = NotifluxSession::new(shared, address, true);

@@ -24,16 +24,20 @@ impl LastExport {
     }
 }
 
-/// Runs until the server stops.
+/// Runs until the server stops, which waits for no data base.
 pub(super) async fn watch(shared: Arc<Shared>, jobs: Jobs) {
+    tokio::select! {
+        () = jobs.stopping() => {}
+        () = tell(shared) => {}
+    }
+}
+
+async fn tell(shared: Arc<Shared>) {
     let mut ticks = interval(shared.config.export_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failed = false;
     loop {
-        tokio::select! {
-            () = jobs.stopping() => return,
-            _ = ticks.tick() => {}
-        }
+        ticks.tick().await;
         if shared.users.is_empty() {
             continue;
         }

@@ -99,6 +99,11 @@ impl Client {
     }
 }
 
+/// How long an idle connection is used again: less than the 5 s after which some receivers
+/// (Node.js, uvicorn) close one. A request that meets their end on its way is lost, since whether
+/// it was taken cannot be known.
+const IDLE: Duration = Duration::from_secs(3);
+
 fn builder(config: &Config, redirects: Redirects) -> ClientBuilder {
     reqwest::Client::builder()
         .no_proxy()
@@ -109,6 +114,7 @@ fn builder(config: &Config, redirects: Redirects) -> ClientBuilder {
         })
         .timeout(config.timeout)
         .pool_max_idle_per_host(config.concurrency)
+        .pool_idle_timeout(IDLE)
         .user_agent(concat!("pushmux/", env!("CARGO_PKG_VERSION")))
         .http1_title_case_headers()
 }

@@ -52,9 +52,10 @@ pub(super) async fn run(mut connection: Box<Connection>) {
     // Who is being sent away had that time already, or a part of it.
     let linger = connection.client.shared.config.load().close_timeout;
     let until = connection.cut.unwrap_or_else(|| Instant::now() + linger);
-    if end == End::Stuck {
+    if end == End::Stuck || (end == End::CutOff && outbox.waiting() > 0) {
         // The client is not going to take what the kernel still has for it, which is let go of
-        // at once. Otherwise the kernel would go on offering it for minutes.
+        // at once. Otherwise the kernel would go on offering it for minutes, and whoever comes
+        // again and again would have it hold more than any limit.
         let _ = SockRef::from(&outbox.stream).set_linger(Some(Duration::ZERO));
     }
     // Leaves every topic before the socket is closed.
