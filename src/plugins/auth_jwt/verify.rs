@@ -224,6 +224,37 @@ mod tests {
     }
 
     #[test]
+    fn each_reason_has_words_of_its_own() {
+        let claim = || "exp".to_owned();
+        for (kind, words) in [
+            (ErrorKind::ExpiredSignature, "has expired"),
+            (ErrorKind::ImmatureSignature, "is not valid yet"),
+            (ErrorKind::InvalidSignature, "is signed by a key that is not known here"),
+            (ErrorKind::InvalidAudience, "is for another audience"),
+            (ErrorKind::InvalidAlgorithm, "is not signed with ES256"),
+            (ErrorKind::InvalidAlgorithmName, "is not signed with ES256"),
+            (
+                ErrorKind::MissingRequiredClaim(claim()),
+                "lacks a claim or has one of the wrong type",
+            ),
+            (ErrorKind::InvalidClaimFormat(claim()), "lacks a claim or has one of the wrong type"),
+        ] {
+            assert_eq!(in_words(&kind), format!("the token {words}"));
+        }
+        assert_eq!(in_words(&ErrorKind::InvalidToken), "not a token");
+    }
+
+    #[test]
+    fn what_is_critical_is_seen_whatever_it_is() {
+        for (json, critical) in
+            [("{}", false), (r#"{"crit":null}"#, true), (r#"{"crit":[]}"#, true)]
+        {
+            let token = format!("{}.", URL_SAFE_NO_PAD.encode(json));
+            assert_eq!(header(&token).unwrap().crit.0, critical, "{json}");
+        }
+    }
+
+    #[test]
     fn a_remembered_token_still_expires() {
         let pair = KeyPair::generate().unwrap();
         let config = Config { leeway: Duration::ZERO, ..Config::default() };
